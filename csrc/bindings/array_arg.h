@@ -1,0 +1,65 @@
+#pragma once
+// The only place that turns NumPy arrays into pointers and views. It checks and never converts or copies; a binding is
+// four steps: view, output, release the GIL, kernel.
+#include <pybind11/numpy.h>
+
+#include <cstdint>
+#include <string>
+
+#include "core/check.h"
+#include "core/view.h"
+
+namespace scrimp {
+
+namespace py = pybind11;
+
+inline std::string describe(const py::array& a) {
+  std::string text = py::cast<std::string>(py::str(a.dtype()));
+  text += py::cast<std::string>(py::str(a.attr("shape")));
+  return (a.flags() & py::array::c_style) ? text : text + " (not contiguous)";
+}
+
+// A contiguous array of T with `ndim` dimensions (-1: any), for reading.
+template <class T>
+inline const T* in_array(const py::array& a, const char* name, int ndim = 1) {
+  const bool fits = a.dtype().equal(py::dtype::of<T>()) && (ndim < 0 || a.ndim() == ndim) && (a.flags() & py::array::c_style);
+  if (!fits)
+    require(false, name, " must be a contiguous ", ndim < 0 ? std::string() : std::to_string(ndim) + "-D ",
+            std::string(py::str(py::dtype::of<T>())), " array, got ", describe(a));
+  return static_cast<const T*>(a.data());
+}
+
+// The same for writing, with a required number of elements.
+template <class T>
+inline T* out_array(py::array& a, const char* name, std::size_t size, int ndim = 1) {
+  in_array<T>(a, name, ndim);
+  require(a.writeable(), name, " is read-only");
+  require(static_cast<std::size_t>(a.size()) == size, name, " must hold ", size, " values, got ", a.size());
+  return static_cast<T*>(a.mutable_data());
+}
+
+// Any float16, float32 or float64 array of native byte order, whatever its shape and strides.
+inline FloatView float_view(const py::array& a, const char* name) {
+  FloatView view;
+  const py::dtype dtype = a.dtype();
+  if (dtype.equal(py::dtype::of<float>())) {
+    view.type = FloatType::kF32;
+  } else if (dtype.equal(py::dtype::of<double>())) {
+    view.type = FloatType::kF64;
+  } else if (dtype.kind() == 'f' && dtype.itemsize() == 2 && dtype.byteorder() == '=') {
+    view.type = FloatType::kF16;
+  } else {
+    throw py::type_error(std::string(name) + " must be a float16, float32 or float64 array of native byte order, got " +
+                         describe(a));
+  }
+  require(a.ndim() <= FloatView::kMaxDims, name, " must have at most ", FloatView::kMaxDims, " dimensions, got ", a.ndim());
+  view.data = static_cast<const std::byte*>(a.data());
+  view.ndim = static_cast<int>(a.ndim());
+  for (int d = 0; d < view.ndim; ++d) {
+    view.shape[d] = static_cast<std::size_t>(a.shape(d));
+    view.strides[d] = a.strides(d);
+  }
+  return view;
+}
+
+}  // namespace scrimp

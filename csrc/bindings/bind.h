@@ -1,0 +1,10 @@
+#pragma once
+// One function an area; each adds its names to the module.
+#include <pybind11/pybind11.h>
+
+namespace scrimp {
+
+void bind_core(pybind11::module_& m);
+void bind_codecs(pybind11::module_& m);
+
+}  // namespace scrimp

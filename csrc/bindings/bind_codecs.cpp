@@ -1,0 +1,69 @@
+#include "bindings/array_arg.h"
+#include "bindings/bind.h"
+#include "kernels/codec.h"
+
+namespace scrimp {
+namespace {
+
+Nonfinite nonfinite_policy(const std::string& name) {
+  if (name == "raise") return Nonfinite::kRaise;
+  if (name == "saturate") return Nonfinite::kSaturate;
+  require(name == "propagate", "nonfinite must be 'raise', 'saturate' or 'propagate', got '", name, "'");
+  return Nonfinite::kPropagate;
+}
+
+Codec make_codec(const std::string& name, bool stochastic, float step) {
+  CodecOptions options;
+  options.rounding = stochastic ? Rounding::kStochastic : Rounding::kNearest;
+  options.step = step;
+  return {name, options};
+}
+
+py::list codec_names() {
+  py::list names;
+  const KernelTable& table = active_table();
+  for (std::size_t i = 0; i < table.n_codecs; ++i) names.append(table.codecs[i].name);
+  return names;
+}
+
+void encode(const Codec& codec, const py::array& x, py::array out, std::uint64_t seed, std::uint64_t step,
+            std::uint64_t first_index, const std::string& nonfinite, int threads) {
+  const FloatView view = float_view(x, "x");
+  std::uint8_t* payload = out_array<std::uint8_t>(out, "out", codec.nbytes(view.size()));
+  const Codec::EncodeArgs args{seed, step, first_index, nonfinite_policy(nonfinite), threads};
+  std::size_t bad;
+  {
+    py::gil_scoped_release release;
+    bad = codec.encode(view, payload, args);
+  }
+  if (bad == kAllEncoded) return;
+  float value;
+  view.read(bad, 1, &value);
+  require(false, "x[", bad, "] = ", value, " cannot be encoded by ", codec.kernels().name);
+}
+
+void decode(const Codec& codec, const py::array& buf, std::size_t n, py::array out, bool add, int threads) {
+  const std::uint8_t* payload = in_array<std::uint8_t>(buf, "buf");
+  require(static_cast<std::size_t>(buf.size()) == codec.nbytes(n), "buf must hold ", codec.nbytes(n), " bytes for ", n, " ",
+          codec.kernels().name, " values, got ", buf.size());
+  float* values = out_array<float>(out, "out", n, -1);
+  py::gil_scoped_release release;
+  codec.decode(payload, n, values, add, threads);
+}
+
+}  // namespace
+
+void bind_codecs(py::module_& m) {
+  using namespace py::literals;
+  m.def("codec_names", &codec_names);
+  py::class_<Codec>(m, "NativeCodec")
+      .def(py::init(&make_codec), "name"_a, "stochastic"_a = false, "step"_a = 0.0f)
+      .def_property_readonly("block", [](const Codec& c) { return c.kernels().block; })
+      .def_property_readonly("block_nbytes", [](const Codec& c) { return c.kernels().block_nbytes; })
+      .def_property_readonly("passes_nonfinite", [](const Codec& c) { return c.kernels().passes_nonfinite; })
+      .def("nbytes", &Codec::nbytes, "n"_a)
+      .def("encode", &encode, "x"_a, "out"_a, "seed"_a, "step"_a, "first_index"_a, "nonfinite"_a, "threads"_a)
+      .def("decode", &decode, "buf"_a, "n"_a, "out"_a, "add"_a, "threads"_a);
+}
+
+}  // namespace scrimp

@@ -1,0 +1,48 @@
+#include "core/parallel.h"
+
+#include <algorithm>
+#include <atomic>
+#include <thread>
+#include <vector>
+
+#include "core/check.h"
+#include "core/fp_env.h"
+
+namespace scrimp {
+namespace {
+std::atomic<int> g_default_threads{0};
+}
+
+void set_default_threads(int threads) {
+  require(threads >= 1, "threads must be >= 1, got ", threads);
+  g_default_threads = threads;
+}
+
+int default_threads() {
+  const int set = g_default_threads;
+  return set ? set : std::max(1u, std::thread::hardware_concurrency());
+}
+
+int choose_threads(int requested, std::size_t traffic_nbytes) {
+  require(requested >= 0, "threads must be >= 0 (0 = choose by size), got ", requested);
+  if (requested) return requested;
+  return traffic_nbytes < kSerialBytes ? 1 : default_threads();
+}
+
+void parallel_for(std::size_t n, std::size_t grain, int threads,
+                  const std::function<void(std::size_t, std::size_t)>& body) {
+  const std::size_t n_grains = (n + grain - 1) / grain;
+  const std::size_t n_parts = std::clamp<std::size_t>(n_grains, 1, std::max(threads, 1));
+  auto run = [&](std::size_t part) {
+    FpEnv ieee;
+    const std::size_t begin = n_grains * part / n_parts * grain;
+    const std::size_t end = std::min(n, n_grains * (part + 1) / n_parts * grain);
+    if (begin < end) body(begin, end);
+  };
+  std::vector<std::jthread> others;
+  others.reserve(n_parts - 1);
+  for (std::size_t part = 1; part < n_parts; ++part) others.emplace_back(run, part);
+  run(0);
+}
+
+}  // namespace scrimp

@@ -1,0 +1,70 @@
+#include "kernels/codec.h"
+
+#include <algorithm>
+#include <atomic>
+#include <vector>
+
+#include "core/check.h"
+#include "core/parallel.h"
+#include "core/rng.h"
+
+namespace scrimp {
+namespace {
+
+constexpr std::size_t kGrain = 16384;  // values a thread takes at least; a multiple of every block
+
+const CodecKernels& find_kernels(const std::string& name) {
+  const KernelTable& table = active_table();
+  std::string known;
+  for (std::size_t i = 0; i < table.n_codecs; ++i) {
+    if (name == table.codecs[i].name) return table.codecs[i];
+    known += (i ? ", " : "") + std::string(table.codecs[i].name);
+  }
+  require(false, "unknown codec '", name, "'; known: ", known);
+  std::abort();
+}
+
+void keep_smallest(std::atomic<std::size_t>& smallest, std::size_t value) {
+  std::size_t seen = smallest;
+  while (value < seen && !smallest.compare_exchange_weak(seen, value)) {
+  }
+}
+
+}  // namespace
+
+Codec::Codec(const std::string& name, const CodecOptions& options) : kernels_(&find_kernels(name)), options_(options) {}
+
+std::size_t Codec::nbytes(std::size_t n) const {
+  const std::uint32_t rest = static_cast<std::uint32_t>(n % kernels_->block);
+  return n / kernels_->block * kernels_->block_nbytes + (rest ? kernels_->cut_nbytes(rest) : 0);
+}
+
+std::size_t Codec::encode(const FloatView& x, std::uint8_t* out, const EncodeArgs& args) const {
+  const std::size_t n = x.size();
+  const float* contiguous = x.contiguous();
+  const std::uint64_t key = rng_key(args.seed, args.step);
+  std::atomic<std::size_t> bad{kAllEncoded};
+  auto encode_run = [&](const float* values, std::size_t begin, std::size_t count) {
+    const EncodeRun run{values, count, out + nbytes(begin), &options_, key, args.first_index + begin, args.nonfinite};
+    const std::size_t stop = kernels_->encode(run);
+    if (stop != kAllEncoded) keep_smallest(bad, begin + stop);
+  };
+  parallel_for(n, kGrain, choose_threads(args.threads, n * sizeof(float)), [&](std::size_t begin, std::size_t end) {
+    if (contiguous) return encode_run(contiguous + begin, begin, end - begin);
+    std::vector<float> chunk(std::min(kGrain, end - begin));
+    for (std::size_t i = begin; i < end; i += kGrain) {
+      const std::size_t count = std::min(kGrain, end - i);
+      x.read(i, count, chunk.data());
+      encode_run(chunk.data(), i, count);
+    }
+  });
+  return bad;
+}
+
+void Codec::decode(const std::uint8_t* in, std::size_t n, float* out, bool add, int threads) const {
+  parallel_for(n, kGrain, choose_threads(threads, n * sizeof(float)), [&](std::size_t begin, std::size_t end) {
+    kernels_->decode({in + nbytes(begin), end - begin, out + begin, add, &options_});
+  });
+}
+
+}  // namespace scrimp

@@ -1,0 +1,39 @@
+#pragma once
+// A codec with its options: sizes, encode and decode of whole arrays with threads. What bindings, engine and C++ tests call.
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+#include "core/view.h"
+#include "kernels/table.h"
+
+namespace scrimp {
+
+class Codec {
+ public:
+  // Throws std::invalid_argument that lists the known names.
+  Codec(const std::string& name, const CodecOptions& options);
+
+  const CodecKernels& kernels() const { return *kernels_; }
+  const CodecOptions& options() const { return options_; }
+
+  std::size_t nbytes(std::size_t n) const;
+
+  struct EncodeArgs {
+    std::uint64_t seed = 0, step = 0, first_index = 0;
+    Nonfinite nonfinite = Nonfinite::kRaise;
+    int threads = 0;
+  };
+  // Encodes x into out[nbytes(x.size())]. Returns kAllEncoded or the index of the first value that cannot be encoded;
+  // out is then undefined.
+  std::size_t encode(const FloatView& x, std::uint8_t* out, const EncodeArgs& args) const;
+
+  // out[n] = decoded, or += with `add`.
+  void decode(const std::uint8_t* in, std::size_t n, float* out, bool add, int threads) const;
+
+ private:
+  const CodecKernels* kernels_;
+  CodecOptions options_;
+};
+
+}  // namespace scrimp

@@ -1,0 +1,34 @@
+"""Train and serve models for less: sharded training, gradient compression, quantization, distillation, and the bill.
+
+Nothing happens at import: public names are loaded on first use.
+"""
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+# Public name -> module that defines it. No name here equals a module of the package.
+_HOME = {
+    "isa": "scrimp._core",
+    "Usage": "scrimp.usage",
+    "CodecError": "scrimp.errors",
+    "CommError": "scrimp.errors",
+    "BudgetExceeded": "scrimp.errors",
+    "InputError": "scrimp.errors",
+    "ScrimpError": "scrimp.errors",
+}
+
+__all__ = ["__version__", *_HOME]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        value = getattr(import_module(_HOME[name]), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'scrimp' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME})

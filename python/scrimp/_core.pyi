@@ -1,0 +1,36 @@
+"""Types of the native module. Internal: arguments are checked, never converted."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.floating[Any]]
+
+def isa() -> str: ...
+def set_default_threads(threads: int) -> None: ...
+def default_threads() -> int: ...
+def codec_names() -> list[str]: ...
+
+class NativeCodec:
+    def __init__(self, name: str, stochastic: bool = False, step: float = 0.0) -> None: ...
+    @property
+    def block(self) -> int: ...
+    @property
+    def block_nbytes(self) -> int: ...
+    @property
+    def passes_nonfinite(self) -> bool: ...
+    def nbytes(self, n: int) -> int: ...
+    def encode(
+        self,
+        x: FloatArray,
+        out: NDArray[np.uint8],
+        seed: int,
+        step: int,
+        first_index: int,
+        nonfinite: str,
+        threads: int,
+    ) -> None: ...
+    def decode(
+        self, buf: NDArray[np.uint8], n: int, out: NDArray[np.float32], add: bool, threads: int
+    ) -> None: ...
