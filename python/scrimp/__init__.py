@@ -1,4 +1,4 @@
-"""Train and serve models for less: sharded training, gradient compression, quantization, distillation, and the bill.
+"""Train and serve models for less: sharded training, compression, quantization, distillation, and the bill.
 
 Nothing happens at import: public names are loaded on first use.
 """
@@ -19,7 +19,7 @@ _HOME = {
     "ScrimpError": "scrimp.errors",
 }
 
-__all__ = ["__version__", *_HOME]  # noqa: PLE0604
+__all__ = ["__version__", *_HOME]
 
 
 def __getattr__(name: str) -> Any:

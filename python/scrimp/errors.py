@@ -17,7 +17,7 @@ class CommError(ScrimpError, RuntimeError):
     """A peer died, got stuck or sent something impossible. The message names rank, operation and slice."""
 
 
-class BudgetExceeded(ScrimpError, RuntimeError):
+class BudgetExceeded(ScrimpError, RuntimeError):  # noqa: N818 - the public name
     """The next step would overspend the budget; the command line exits with 3.
 
     Attributes
