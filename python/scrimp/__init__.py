@@ -12,6 +12,11 @@ __version__ = "0.1.0"
 _HOME = {
     "isa": "scrimp._core",
     "Usage": "scrimp.usage",
+    "Bill": "scrimp.cost",
+    "Budget": "scrimp.cost",
+    "Meter": "scrimp.cost",
+    "Prices": "scrimp.cost",
+    "bill": "scrimp.cost",
     "CodecError": "scrimp.errors",
     "CommError": "scrimp.errors",
     "BudgetExceeded": "scrimp.errors",

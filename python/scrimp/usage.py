@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +58,20 @@ class Usage:
             flops=self.flops + other.flops,
             joules=self.joules + other.joules,
             joules_estimated=self.joules_estimated or other.joules_estimated,
+        )
+
+    def alongside(self, other: Usage) -> Usage:
+        """Work of another process at the same time: amounts and peaks add, the longer clock counts.
+
+        Examples
+        --------
+        >>> both = Usage(wall_s=1, cpu_s=1, peak_bytes=5).alongside(Usage(wall_s=2, cpu_s=2, peak_bytes=5))
+        >>> both.wall_s, both.cpu_s, both.peak_bytes
+        (2, 3, 10)
+        """
+        total = self + other
+        return replace(
+            total, wall_s=max(self.wall_s, other.wall_s), peak_bytes=self.peak_bytes + other.peak_bytes
         )
 
     def to_dict(self) -> dict[str, float]:
