@@ -1,5 +1,6 @@
 #include "bindings/array_arg.h"
 #include "bindings/bind.h"
+#include "core/crc32c.h"
 #include "kernels/codec.h"
 
 namespace scrimp {
@@ -51,16 +52,26 @@ void decode(const Codec& codec, const py::array& buf, std::size_t n, py::array o
   codec.decode(payload, n, values, add, threads);
 }
 
+std::uint32_t crc32c_of(const py::buffer& data, std::uint32_t crc) {
+  const py::buffer_info info = data.request();
+  require(PyBuffer_IsContiguous(info.view(), 'C'), "data must be contiguous");
+  py::gil_scoped_release release;
+  return crc32c(static_cast<const std::uint8_t*>(info.ptr), static_cast<std::size_t>(info.size * info.itemsize), crc);
+}
+
 }  // namespace
 
 void bind_codecs(py::module_& m) {
   using namespace py::literals;
   m.def("codec_names", &codec_names);
+  m.def("crc32c", &crc32c_of, "data"_a, "crc"_a = 0);
   py::class_<Codec>(m, "NativeCodec")
       .def(py::init(&make_codec), "name"_a, "stochastic"_a = false, "step"_a = 0.0f)
       .def_property_readonly("block", [](const Codec& c) { return c.kernels().block; })
       .def_property_readonly("block_nbytes", [](const Codec& c) { return c.kernels().block_nbytes; })
       .def_property_readonly("passes_nonfinite", [](const Codec& c) { return c.kernels().passes_nonfinite; })
+      .def_property_readonly("contractive", [](const Codec& c) { return c.kernels().contractive; })
+      .def("bound", [](const Codec& c, const py::array& x) { return c.bound(float_view(x, "x")); }, "x"_a)
       .def("nbytes", &Codec::nbytes, "n"_a)
       .def("encode", &encode, "x"_a, "out"_a, "seed"_a, "step"_a, "first_index"_a, "nonfinite"_a, "threads"_a)
       .def("decode", &decode, "buf"_a, "n"_a, "out"_a, "add"_a, "threads"_a);

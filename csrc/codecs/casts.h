@@ -11,6 +11,7 @@ struct Raw {
   using Stored = float;
   static SCRIMP_HD Stored encode(float x, const CodecOptions&) { return x; }
   static SCRIMP_HD float decode(Stored s, const CodecOptions&) { return s; }
+  static SCRIMP_HD double bound(float, const CodecOptions&) { return 0; }
 };
 
 struct BF16 {
@@ -23,6 +24,9 @@ struct BF16 {
     return static_cast<Stored>(is_nan ? 0x7fc0u : rounded);
   }
   static SCRIMP_HD float decode(Stored s, const CodecOptions&) { return bits_float(static_cast<std::uint32_t>(s) << 16); }
+  static SCRIMP_HD double bound(float absmax, const CodecOptions&) {
+    return float_bits(absmax) < 0x7f7f8000u ? absmax * 0x1p-8 + 0x1p-134 : static_cast<double>(bits_float(kInfBits));
+  }
 };
 
 struct F16 {
@@ -44,6 +48,9 @@ struct F16 {
     const float scaled = bits_float(magnitude << 13) * 0x1p112f;  // exact: moves the exponent bias from 15 to 127
     const std::uint32_t bits = magnitude >= 0x7c00u ? (magnitude << 13) | 0x7f800000u : float_bits(scaled);
     return bits_float(sign | bits);
+  }
+  static SCRIMP_HD double bound(float absmax, const CodecOptions&) {
+    return absmax < 65520 ? absmax * 0x1p-11 + 0x1p-25 : static_cast<double>(bits_float(kInfBits));
   }
 };
 

@@ -10,6 +10,7 @@ namespace {
 struct Int4 {
   static constexpr const char* kName = "int4";
   static constexpr std::uint32_t kBlock = 128;
+  static constexpr bool kContractive = true;
   static constexpr std::int32_t kLevels = 7;
   struct __attribute__((packed)) Block {
     float scale;
@@ -36,6 +37,10 @@ struct Int4 {
     const float scale = b.scale;
     for (std::uint32_t i = 0; i < half; ++i) y[i] = scale * static_cast<float>((b.pair[i] & 15) - 8);
     for (std::uint32_t i = 0; i < n - half; ++i) y[i + half] = scale * static_cast<float>((b.pair[i] >> 4) - 8);
+  }
+
+  static SCRIMP_HD double bound(float absmax, const CodecOptions& o) {
+    return uniform_bound(absmax, kLevels, o.rounding == Rounding::kStochastic ? 1.0 : 0.5);
   }
 
   static SCRIMP_HD void poison(std::uint32_t n, Block& b) {

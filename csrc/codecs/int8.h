@@ -9,6 +9,7 @@ namespace {
 struct Int8 {
   static constexpr const char* kName = "int8";
   static constexpr std::uint32_t kBlock = 128;
+  static constexpr bool kContractive = true;
   static constexpr std::int32_t kLevels = 127;
   struct __attribute__((packed)) Block {
     float scale;
@@ -28,6 +29,10 @@ struct Int8 {
   static SCRIMP_HD void decode(const Block& b, std::uint32_t n, float* y) {
     const float scale = b.scale;
     for (std::uint32_t i = 0; i < n; ++i) y[i] = scale * static_cast<float>(b.code[i]);
+  }
+
+  static SCRIMP_HD double bound(float absmax, const CodecOptions& o) {
+    return uniform_bound(absmax, kLevels, o.rounding == Rounding::kStochastic ? 1.0 : 0.5);
   }
 
   static SCRIMP_HD void poison(std::uint32_t n, Block& b) {

@@ -10,6 +10,7 @@ namespace {
 struct Sign {
   static constexpr const char* kName = "sign";
   static constexpr std::uint32_t kBlock = 128;
+  static constexpr bool kContractive = true;
   struct __attribute__((packed)) Block {
     float scale;
     std::uint8_t bits[kBlock / 8];
@@ -31,6 +32,9 @@ struct Sign {
     const float scale = b.scale;
     for (std::uint32_t i = 0; i < n; ++i) y[i] = (b.bits[i / 8] >> (i % 8)) & 1 ? -scale : scale;
   }
+
+  // |x| and the scale both lie in [0, absmax].
+  static SCRIMP_HD double bound(float absmax, const CodecOptions&) { return absmax * (1 + 0x1p-16) + 0x1p-142; }
 
   static SCRIMP_HD void poison(std::uint32_t n, Block& b) {
     b.scale = bits_float(0x7fc00000u);

@@ -16,6 +16,9 @@ struct StepOf {
     return static_cast<Stored>(static_cast<std::int32_t>(rintf(x / o.step)));
   }
   static SCRIMP_HD float decode(Stored s, const CodecOptions& o) { return static_cast<float>(s) * o.step; }
+  static SCRIMP_HD double bound(float absmax, const CodecOptions& o) {
+    return encodable(absmax, o) ? 0.5 * o.step + absmax * 0x1p-22 + 0x1p-149 : static_cast<double>(bits_float(kInfBits));
+  }
 };
 
 struct Step8 : StepOf<std::int8_t, 127> {

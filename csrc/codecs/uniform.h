@@ -48,6 +48,12 @@ SCRIMP_HD float abs_sum(const float* x, std::uint32_t n) {
   return lane[0];
 }
 
+// Upper bound of |x - decoded| for symmetric uniform codes: `steps` of a step, the rounding of scale, product and inverse
+// (a few 2⁻²⁴ of absmax), and of a scale that is denormal.
+SCRIMP_HD double uniform_bound(float absmax, double levels, double steps) {
+  return absmax > 0 ? absmax * (steps / levels + 0x1p-21) + 0x1p-142 : 0.0;
+}
+
 // codes[i] = round(x[i]·levels/absmax) in -levels…levels. Nearest is half to even; stochastic is the fixed-point rule
 // (round(x·inv·2¹⁶) + rand16) >> 16, unbiased to 2⁻¹⁷ of a step.
 template <bool kStochastic>

@@ -145,12 +145,19 @@ std::uint32_t block_cut_nbytes(std::uint32_t n) {
   return C::nbytes(n);
 }
 
+template <class C>
+double bound_of(float absmax, const CodecOptions& options) {
+  return C::bound(absmax, options);
+}
+
 std::uint32_t no_cut(std::uint32_t) { return 0; }
 
 #define SCRIMP_BLOCK_ROW(C) \
-  {C::kName, C::kBlock, sizeof(C::Block), false, &block_cut_nbytes<C>, &encode_blocks<C>, &decode_blocks<C>},
-#define SCRIMP_CAST_ROW(C) {C::kName, 1, sizeof(C::Stored), true, &no_cut, &encode_casts<C>, &decode_casts<C>},
-#define SCRIMP_STEP_ROW(C) {C::kName, 1, sizeof(C::Stored), false, &no_cut, &encode_steps<C>, &decode_casts<C>},
+  {C::kName, C::kBlock, sizeof(C::Block), false, C::kContractive, &block_cut_nbytes<C>, &encode_blocks<C>, &decode_blocks<C>, &bound_of<C>},
+#define SCRIMP_CAST_ROW(C) \
+  {C::kName, 1, sizeof(C::Stored), true, true, &no_cut, &encode_casts<C>, &decode_casts<C>, &bound_of<C>},
+#define SCRIMP_STEP_ROW(C) \
+  {C::kName, 1, sizeof(C::Stored), false, true, &no_cut, &encode_steps<C>, &decode_casts<C>, &bound_of<C>},
 constexpr CodecKernels kCodecs[] = {SCRIMP_BLOCK_CODECS(SCRIMP_BLOCK_ROW) SCRIMP_CAST_CODECS(SCRIMP_CAST_ROW)
                                         SCRIMP_STEP_CODECS(SCRIMP_STEP_ROW)};
 #undef SCRIMP_BLOCK_ROW

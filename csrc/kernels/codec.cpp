@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cmath>
+#include <limits>
 #include <vector>
 
 #include "core/check.h"
@@ -59,6 +61,21 @@ std::size_t Codec::encode(const FloatView& x, std::uint8_t* out, const EncodeArg
     }
   });
   return bad;
+}
+
+double Codec::bound(const FloatView& x) const {
+  const std::size_t n = x.size();
+  std::vector<float> chunk(std::min(kGrain, n));
+  float absmax = 0;
+  for (std::size_t i = 0; i < n; i += kGrain) {
+    const std::size_t count = std::min(kGrain, n - i);
+    x.read(i, count, chunk.data());
+    for (std::size_t j = 0; j < count; ++j) {
+      if (!std::isfinite(chunk[j])) return std::numeric_limits<double>::infinity();
+      absmax = std::max(absmax, std::fabs(chunk[j]));
+    }
+  }
+  return kernels_->bound(absmax, options_);
 }
 
 void Codec::decode(const std::uint8_t* in, std::size_t n, float* out, bool add, int threads) const {

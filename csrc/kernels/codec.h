@@ -28,6 +28,9 @@ class Codec {
   // out is then undefined.
   std::size_t encode(const FloatView& x, std::uint8_t* out, const EncodeArgs& args) const;
 
+  // Upper bound of |x - decoded| over x; infinity where there is none.
+  double bound(const FloatView& x) const;
+
   // out[n] = decoded, or += with `add`.
   void decode(const std::uint8_t* in, std::size_t n, float* out, bool add, int threads) const;
 

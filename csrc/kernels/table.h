@@ -33,9 +33,11 @@ struct CodecKernels {
   std::uint32_t block;         // values that share a scale; 1 where there is none
   std::uint32_t block_nbytes;  // bytes of a full block
   bool passes_nonfinite;       // stores NaN and ±Inf as such: nothing to refuse
+  bool contractive;            // ‖x - decoded‖² ≤ (1 - α)‖x‖² for some α > 0: error feedback converges
   std::uint32_t (*cut_nbytes)(std::uint32_t n);  // bytes of a block cut after n < block values
   std::size_t (*encode)(const EncodeRun&);       // kAllEncoded, or the index of the first value it cannot encode
   void (*decode)(const DecodeRun&);
+  double (*bound)(float absmax, const CodecOptions&);  // of |x - decoded| for any |x| ≤ absmax; inf where there is none
 };
 
 struct KernelTable {

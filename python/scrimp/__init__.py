@@ -11,6 +11,13 @@ __version__ = "0.1.0"
 # Public name -> module that defines it. No name here equals a module of the package.
 _HOME = {
     "isa": "scrimp._core",
+    "Codec": "scrimp.codecs",
+    "ErrorFeedback": "scrimp.codecs",
+    "codec": "scrimp.codecs",
+    "codec_names": "scrimp.codecs",
+    "pack": "scrimp.codecs",
+    "quantize": "scrimp.codecs",
+    "unpack": "scrimp.codecs",
     "Usage": "scrimp.usage",
     "Bill": "scrimp.cost",
     "Budget": "scrimp.cost",

@@ -1,0 +1,69 @@
+"""Error feedback loses nothing for good, and its state can be saved."""
+
+import numpy as np
+import pytest
+
+import scrimp
+
+X = np.random.default_rng(1).standard_normal(1000).astype(np.float32)
+
+
+@pytest.mark.parametrize("spec", ["int4", "sign"])
+def test_ef14_residual_is_all_that_was_not_sent(spec):
+    feedback, c = scrimp.ErrorFeedback(), scrimp.codec(spec)
+    sent = np.zeros(1000)
+    for _ in range(200):
+        sent += c.decode(feedback.encode("w", X, c), 1000)
+    np.testing.assert_allclose(sent + feedback.residual("w", 1000), 200.0 * X, atol=5e-3)
+    assert np.abs(sent / 200 - X).mean() < 0.1
+
+
+def test_without_feedback_sign_never_gets_there():
+    c = scrimp.codec("sign")
+    assert np.abs(c.decode(c.encode(X), 1000) - X).max() > 1
+
+
+@pytest.mark.parametrize("spec", ["int4", "sign"])
+def test_ef21_state_converges_to_a_constant_input(spec):
+    feedback = scrimp.ErrorFeedback("ef21")
+    for _ in range(1000):
+        feedback.encode("w", X, spec)
+    np.testing.assert_allclose(feedback.residual("w", 1000), X, atol=1e-3)
+
+
+def test_state_dict_continues_to_the_bit():
+    a = scrimp.ErrorFeedback()
+    a.encode("w", X, "int4")
+    state = a.state_dict()
+    b = scrimp.ErrorFeedback()
+    b.load_state_dict(state)
+    assert np.array_equal(a.encode("w", X, "int4"), b.encode("w", X, "int4"))
+    assert np.array_equal(state["residuals"]["w"], scrimp.ErrorFeedback().residual("w", 1000)) is False
+
+
+def test_states_of_another_kind_are_refused():
+    with pytest.raises(ValueError, match="kind"):
+        scrimp.ErrorFeedback("ef21").load_state_dict(scrimp.ErrorFeedback().state_dict())
+    with pytest.raises(ValueError, match="keys"):
+        scrimp.ErrorFeedback().load_state_dict({})
+
+
+def test_a_failed_encode_leaves_the_residual_alone():
+    feedback = scrimp.ErrorFeedback()
+    feedback.encode("w", X, "int4")
+    before = feedback.residual("w", 1000).copy()
+    with pytest.raises(ValueError, match="cannot be encoded"):
+        feedback.encode("w", np.full(1000, np.nan, np.float32), "int4")
+    assert np.array_equal(before, feedback.residual("w", 1000))
+
+
+def test_a_tensor_keeps_its_size():
+    feedback = scrimp.ErrorFeedback()
+    feedback.encode("w", X, "int4")
+    with pytest.raises(ValueError, match="1000 values before, got 10"):
+        feedback.encode("w", X[:10], "int4")
+
+
+def test_unknown_kinds_are_refused():
+    with pytest.raises(ValueError, match="known: ef14, ef21"):
+        scrimp.ErrorFeedback("ef99")
