@@ -1,51 +1,12 @@
 // Loops over blocks and over single values, stamped for each codec. Compiled once per ISA: no std template, unnamed namespace.
 #include <cstring>
 
+#include "codecs/block.h"
 #include "codecs/list.h"
 #include "kernels/table.h"
 
 namespace scrimp {
 namespace {
-
-// NaN becomes 0, ±Inf the largest finite magnitude of the block.
-template <std::uint32_t kBlock>
-inline std::uint32_t saturate(const float* x, std::uint32_t n, float (&finite)[kBlock]) {
-  std::uint32_t top = 0;
-  for (std::uint32_t i = 0; i < n; ++i) {
-    const std::uint32_t bits = float_bits(x[i]) & 0x7fffffffu;
-    if (bits < kInfBits && bits > top) top = bits;
-  }
-  const float limit = bits_float(top);
-  for (std::uint32_t i = 0; i < n; ++i) {
-    const std::uint32_t bits = float_bits(x[i]) & 0x7fffffffu;
-    finite[i] = bits < kInfBits ? x[i] : bits > kInfBits ? 0.0f : x[i] < 0 ? -limit : limit;
-  }
-  return top;
-}
-
-inline std::size_t first_nonfinite(const float* x, std::uint32_t n) {
-  std::uint32_t i = 0;
-  while (i < n && (float_bits(x[i]) & 0x7fffffffu) < kInfBits) ++i;
-  return i;
-}
-
-template <class C, bool kStochastic>
-inline bool encode_block(const float* x, std::uint32_t n, const EncodeRun& run, std::uint64_t index, typename C::Block& b) {
-  std::uint32_t top = absmax_bits(x, n);
-  if (__builtin_expect(top < kInfBits, 1)) {
-    C::template encode<kStochastic>(x, n, bits_float(top), *run.options, run.key, index, b);
-    return true;
-  }
-  if (run.nonfinite == Nonfinite::kRaise) return false;
-  if (run.nonfinite == Nonfinite::kPropagate) {
-    C::poison(n, b);
-    return true;
-  }
-  float finite[C::kBlock];
-  top = saturate<C::kBlock>(x, n, finite);
-  C::template encode<kStochastic>(finite, n, bits_float(top), *run.options, run.key, index, b);
-  return true;
-}
 
 template <class C, bool kStochastic>
 std::size_t encode_blocks_as(const EncodeRun& run) {
@@ -53,14 +14,15 @@ std::size_t encode_blocks_as(const EncodeRun& run) {
   const std::size_t n_full = run.n / C::kBlock;
   for (std::size_t k = 0; k < n_full; ++k) {
     const std::size_t i = k * C::kBlock;
-    if (!encode_block<C, kStochastic>(run.x + i, C::kBlock, run, run.index + i, b[k]))
+    if (!encode_block<C, kStochastic>(run.x + i, C::kBlock, *run.options, run.nonfinite, run.key, run.index + i, b[k]))
       return i + first_nonfinite(run.x + i, C::kBlock);
   }
   const std::size_t i = n_full * C::kBlock;
   const std::uint32_t rest = static_cast<std::uint32_t>(run.n - i);
   if (!rest) return kAllEncoded;
   typename C::Block last;
-  if (!encode_block<C, kStochastic>(run.x + i, rest, run, run.index + i, last)) return i + first_nonfinite(run.x + i, rest);
+  if (!encode_block<C, kStochastic>(run.x + i, rest, *run.options, run.nonfinite, run.key, run.index + i, last))
+    return i + first_nonfinite(run.x + i, rest);
   memcpy(b + n_full, &last, C::nbytes(rest));
   return kAllEncoded;
 }
