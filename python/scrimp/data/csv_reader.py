@@ -1,0 +1,160 @@
+"""CSV into columns, strictly: every line has as many fields as the header, or the line is named.
+
+A column is numeric if all its values are; empty fields and the usual words for nothing are missing. pyarrow
+reads big files faster where it is installed; both ways give the same columns.
+"""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scrimp.data.table import Table
+from scrimp.errors import InputError
+
+MISSING = ("", "NA", "N/A", "n/a", "#N/A", "NaN", "nan", "null", "NULL", "None")
+CHUNK_ROWS = 65536
+
+_DELIMITERS = ",;\t|"
+
+
+def read_csv(path: Path) -> Table:
+    """Read a CSV file with a header line; the delimiter (`,` `;` tab or `|`) is taken from the header.
+
+    Raises
+    ------
+    InputError
+        Empty, no header, ragged (with the line), or not UTF-8 text.
+    """
+    try:
+        names, delimiter = _header(path)
+        if importlib.util.find_spec("pyarrow") is not None:
+            columns = _read_with_arrow(path, names, delimiter)
+            if columns is not None:
+                return Table(names, columns, str(path))
+        return Table(names, _read_with_csv(path, names, delimiter), str(path))
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from error
+    except csv.Error as error:
+        raise InputError(f"{path}: not CSV: {error}") from error
+
+
+def _header(path: Path) -> tuple[tuple[str, ...], str]:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        line = file.readline()
+    if not line.strip():
+        raise InputError(f"{path}: the file is empty" if not line else f"{path}: the first line is empty")
+    delimiter = max(_DELIMITERS, key=line.count)
+    names = tuple(name.strip() for name in next(csv.reader([line], delimiter=delimiter)))
+    if all(_is_number(name) for name in names):
+        raise InputError(
+            f"{path}: the first line holds only numbers; a line with the column names must come first"
+        )
+    if "" in names:
+        raise InputError(
+            f"{path}: column {names.index('') + 1} of {len(names)} has no name in the first line"
+        )
+    return names, delimiter
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _read_with_csv(path: Path, names: tuple[str, ...], delimiter: str) -> list[NDArray[Any]]:
+    """Read in chunks. A column that turns out to be text late costs one more pass over the file."""
+    text: set[int] = set()
+    while True:
+        parts: list[list[NDArray[Any]]] = [[] for _ in names]
+        found = set(text)
+        for fields in _chunks(path, len(names), delimiter):
+            for i, values in enumerate(fields):
+                column = None if i in found else _numbers(values)
+                if column is None:
+                    found.add(i)
+                    column = _texts(values)
+                parts[i].append(column)
+        if found == text or not any(len({c.dtype for c in part}) > 1 for part in parts):
+            if not parts[0]:
+                raise InputError(f"{path}: there is no row below the header")
+            return [np.concatenate(part) for part in parts]
+        text = found
+
+
+def _chunks(path: Path, width: int, delimiter: str) -> Iterator[list[tuple[str, ...]]]:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        rows = _checked_rows(path, csv.reader(file, delimiter=delimiter, strict=True), width)
+        next(rows)
+        while chunk := list(islice(rows, CHUNK_ROWS)):
+            yield list(zip(*chunk, strict=True))
+
+
+def _checked_rows(path: Path, reader: Any, width: int) -> Iterator[list[str]]:
+    for row in reader:
+        if len(row) == width:
+            yield row
+        elif row:
+            raise InputError(
+                f"{path}: line {reader.line_num:,} has {len(row)} fields, the header has {width}"
+            )
+
+
+def _numbers(values: tuple[str, ...]) -> NDArray[np.float64] | None:
+    try:
+        return np.array(values, np.float64)
+    except ValueError:
+        pass
+    try:
+        return np.array([np.nan if value.strip() in MISSING else value for value in values], np.float64)
+    except ValueError:
+        return None
+
+
+def _texts(values: tuple[str, ...]) -> NDArray[Any]:
+    stripped = (value.strip() for value in values)
+    return np.array([None if value in MISSING else value for value in stripped], object)
+
+
+def _read_with_arrow(path: Path, names: tuple[str, ...], delimiter: str) -> list[NDArray[Any]] | None:
+    """Read as text with pyarrow, then make numbers; None where it objects: the plain way names the line."""
+    import pyarrow
+    from pyarrow import csv as arrow_csv
+
+    convert = arrow_csv.ConvertOptions(
+        column_types=dict.fromkeys(names, pyarrow.string()),
+        null_values=list(MISSING),
+        strings_can_be_null=True,
+    )
+    parse = arrow_csv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
+    read = arrow_csv.ReadOptions(column_names=list(names), skip_rows=1)
+    try:
+        table = arrow_csv.read_csv(path, read_options=read, parse_options=parse, convert_options=convert)
+    except (pyarrow.ArrowInvalid, OSError):
+        return None
+    if table.num_rows == 0:
+        return None
+    return [_from_arrow(table.column(i)) for i in range(len(names))]
+
+
+def _from_arrow(column: Any) -> NDArray[Any]:
+    import pyarrow
+    from pyarrow import compute
+
+    column = compute.utf8_trim_whitespace(column)
+    missing = compute.is_in(column, value_set=pyarrow.array(MISSING))
+    column = compute.if_else(missing, pyarrow.scalar(None, pyarrow.string()), column)
+    try:
+        return np.asarray(column.cast(pyarrow.float64()).to_numpy(zero_copy_only=False))
+    except pyarrow.ArrowInvalid:
+        return np.asarray(column.to_numpy(zero_copy_only=False))
