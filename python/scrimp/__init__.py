@@ -18,6 +18,7 @@ _HOME = {
     "pack": "scrimp.codecs",
     "quantize": "scrimp.codecs",
     "unpack": "scrimp.codecs",
+    "distill": "scrimp.distillation",
     "Usage": "scrimp.usage",
     "Bill": "scrimp.cost",
     "Budget": "scrimp.cost",
