@@ -1,0 +1,193 @@
+// Generic kernels over codecs/list.h. A thread encodes or decodes one block in shared memory; the thread block moves
+// values and payload between shared and device memory in coalesced words.
+#include "cuda/codec.h"
+
+#include <stdexcept>
+
+#include "codecs/block.h"
+#include "codecs/list.h"
+#include "core/rng.h"
+
+namespace scrimp::cuda {
+namespace {
+
+struct Job {
+  CodecOptions options;
+  Nonfinite nonfinite;
+  std::uint64_t key, index;
+  unsigned long long* first_bad;
+};
+
+// Codec blocks per thread block: as many as a warp has threads, while the values fit into 40 KB of shared memory.
+template <class C>
+constexpr int kTile = 10240 / (C::kBlock + 1) < 32 ? 10240 / (C::kBlock + 1) : 32;
+
+__device__ void copy_bytes(const std::uint8_t* from, std::uint8_t* to, std::uint32_t nbytes) {
+  const bool words = ((reinterpret_cast<std::uintptr_t>(from) | reinterpret_cast<std::uintptr_t>(to)) & 3) == 0;
+  const std::uint32_t n_words = words ? nbytes / 4 : 0;
+  for (std::uint32_t i = threadIdx.x; i < n_words; i += blockDim.x)
+    reinterpret_cast<std::uint32_t*>(to)[i] = reinterpret_cast<const std::uint32_t*>(from)[i];
+  for (std::uint32_t i = n_words * 4 + threadIdx.x; i < nbytes; i += blockDim.x) to[i] = from[i];
+}
+
+// Values of this thread block: their number, and how many blocks they fill.
+template <class C>
+struct Tile {
+  std::size_t begin;
+  std::uint32_t n_values, n_blocks, nbytes;
+
+  __device__ explicit Tile(std::size_t n) : begin(static_cast<std::size_t>(blockIdx.x) * kTile<C> * C::kBlock) {
+    const std::size_t left = n - begin;
+    n_values = static_cast<std::uint32_t>(left < kTile<C> * C::kBlock ? left : kTile<C> * C::kBlock);
+    n_blocks = (n_values + C::kBlock - 1) / C::kBlock;
+    const std::uint32_t rest = n_values % C::kBlock;
+    nbytes = n_values / C::kBlock * static_cast<std::uint32_t>(sizeof(typename C::Block)) + (rest ? C::nbytes(rest) : 0);
+  }
+  __device__ std::uint32_t length(std::uint32_t block) const {
+    const std::uint32_t left = n_values - block * C::kBlock;
+    return left < C::kBlock ? left : C::kBlock;
+  }
+};
+
+template <class C, bool kStochastic>
+__global__ void encode_blocks(const float* x, std::size_t n, std::uint8_t* out, Job job) {
+  __shared__ float value[kTile<C>][C::kBlock + 1];
+  __shared__ alignas(4) std::uint8_t payload[kTile<C> * sizeof(typename C::Block)];
+  const Tile<C> tile(n);
+  for (std::uint32_t i = threadIdx.x; i < tile.n_values; i += blockDim.x)
+    value[i / C::kBlock][i % C::kBlock] = x[tile.begin + i];
+  __syncthreads();
+  const std::uint32_t t = threadIdx.x;
+  if (t < tile.n_blocks) {
+    const std::size_t first = tile.begin + static_cast<std::size_t>(t) * C::kBlock;
+    auto& block = reinterpret_cast<typename C::Block*>(payload)[t];
+    if (!encode_block<C, kStochastic>(value[t], tile.length(t), job.options, job.nonfinite, job.key, job.index + first, block))
+      atomicMin(job.first_bad, static_cast<unsigned long long>(first + first_nonfinite(value[t], tile.length(t))));
+  }
+  __syncthreads();
+  copy_bytes(payload, out + static_cast<std::size_t>(blockIdx.x) * sizeof payload, tile.nbytes);
+}
+
+template <class C>
+__global__ void decode_blocks(const std::uint8_t* in, std::size_t n, float* out, bool add) {
+  __shared__ float value[kTile<C>][C::kBlock + 1];
+  __shared__ alignas(4) std::uint8_t payload[kTile<C> * sizeof(typename C::Block)];
+  const Tile<C> tile(n);
+  copy_bytes(in + static_cast<std::size_t>(blockIdx.x) * sizeof payload, payload, tile.nbytes);
+  __syncthreads();
+  const std::uint32_t t = threadIdx.x;
+  if (t < tile.n_blocks) C::decode(reinterpret_cast<const typename C::Block*>(payload)[t], tile.length(t), value[t]);
+  __syncthreads();
+  for (std::uint32_t i = threadIdx.x; i < tile.n_values; i += blockDim.x) {
+    const float decoded = value[i / C::kBlock][i % C::kBlock];
+    out[tile.begin + i] = add ? out[tile.begin + i] + decoded : decoded;
+  }
+}
+
+template <class C>
+__global__ void encode_casts(const float* x, std::size_t n, typename C::Stored* out, Job job) {
+  const std::size_t i = static_cast<std::size_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+  if (i >= n) return;
+  if (job.nonfinite == Nonfinite::kRaise && (float_bits(x[i]) & 0x7fffffffu) >= kInfBits)
+    atomicMin(job.first_bad, static_cast<unsigned long long>(i));
+  out[i] = C::encode(x[i], job.options);
+}
+
+template <class C>
+__global__ void encode_steps(const float* x, std::size_t n, typename C::Stored* out, Job job) {
+  const std::size_t i = static_cast<std::size_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+  if (i >= n) return;
+  if (!C::encodable(x[i], job.options))
+    atomicMin(job.first_bad, static_cast<unsigned long long>(i));
+  else
+    out[i] = C::encode(x[i], job.options);
+}
+
+template <class C>
+__global__ void decode_casts(const typename C::Stored* in, std::size_t n, float* out, bool add, CodecOptions options) {
+  const std::size_t i = static_cast<std::size_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+  if (i >= n) return;
+  const float decoded = C::decode(in[i], options);
+  out[i] = add ? out[i] + decoded : decoded;
+}
+
+unsigned grid(std::size_t n, std::size_t per_block) { return static_cast<unsigned>((n + per_block - 1) / per_block); }
+
+template <class C>
+void launch_encode_blocks(const float* x, std::size_t n, std::uint8_t* out, const Job& job, cudaStream_t stream) {
+  const unsigned blocks = grid(n, kTile<C> * static_cast<std::size_t>(C::kBlock));
+  if (job.options.rounding == Rounding::kStochastic)
+    encode_blocks<C, true><<<blocks, 32, 0, stream>>>(x, n, out, job);
+  else
+    encode_blocks<C, false><<<blocks, 32, 0, stream>>>(x, n, out, job);
+}
+
+constexpr unsigned kThreads = 256;
+
+template <class C>
+void launch_encode_casts(const float* x, std::size_t n, std::uint8_t* out, const Job& job, cudaStream_t stream) {
+  encode_casts<C><<<grid(n, kThreads), kThreads, 0, stream>>>(x, n, reinterpret_cast<typename C::Stored*>(out), job);
+}
+
+template <class C>
+void launch_encode_steps(const float* x, std::size_t n, std::uint8_t* out, const Job& job, cudaStream_t stream) {
+  encode_steps<C><<<grid(n, kThreads), kThreads, 0, stream>>>(x, n, reinterpret_cast<typename C::Stored*>(out), job);
+}
+
+template <class C>
+void launch_decode_blocks(const std::uint8_t* in, std::size_t n, float* out, bool add, const CodecOptions&, cudaStream_t stream) {
+  const unsigned blocks = grid(n, kTile<C> * static_cast<std::size_t>(C::kBlock));
+  decode_blocks<C><<<blocks, 32, 0, stream>>>(in, n, out, add);
+}
+
+template <class C>
+void launch_decode_casts(const std::uint8_t* in, std::size_t n, float* out, bool add, const CodecOptions& options,
+                         cudaStream_t stream) {
+  decode_casts<C><<<grid(n, kThreads), kThreads, 0, stream>>>(reinterpret_cast<const typename C::Stored*>(in), n, out, add,
+                                                              options);
+}
+
+struct Launches {
+  const char* name;
+  void (*encode)(const float*, std::size_t, std::uint8_t*, const Job&, cudaStream_t);
+  void (*decode)(const std::uint8_t*, std::size_t, float*, bool, const CodecOptions&, cudaStream_t);
+};
+
+#define SCRIMP_BLOCK_ROW(C) {C::kName, &launch_encode_blocks<C>, &launch_decode_blocks<C>},
+#define SCRIMP_CAST_ROW(C) {C::kName, &launch_encode_casts<C>, &launch_decode_casts<C>},
+#define SCRIMP_STEP_ROW(C) {C::kName, &launch_encode_steps<C>, &launch_decode_casts<C>},
+constexpr Launches kLaunches[] = {SCRIMP_BLOCK_CODECS(SCRIMP_BLOCK_ROW) SCRIMP_CAST_CODECS(SCRIMP_CAST_ROW)
+                                      SCRIMP_STEP_CODECS(SCRIMP_STEP_ROW)};
+#undef SCRIMP_BLOCK_ROW
+#undef SCRIMP_CAST_ROW
+#undef SCRIMP_STEP_ROW
+
+const Launches& find(const std::string& codec) {
+  for (const Launches& row : kLaunches)
+    if (codec == row.name) return row;
+  throw std::runtime_error("unknown codec '" + codec + "' on CUDA");
+}
+
+void check_launch(const std::string& codec) {
+  const cudaError_t error = cudaGetLastError();
+  if (error != cudaSuccess) throw std::runtime_error("CUDA kernel of codec " + codec + ": " + cudaGetErrorString(error));
+}
+
+}  // namespace
+
+void encode(const std::string& codec, const CodecOptions& options, const float* x, std::size_t n, std::uint8_t* out,
+            const EncodeArgs& args, unsigned long long* first_bad, cudaStream_t stream) {
+  if (!n) return;
+  const Job job{options, args.nonfinite, rng_key(args.seed, args.step), args.first_index, first_bad};
+  find(codec).encode(x, n, out, job, stream);
+  check_launch(codec);
+}
+
+void decode(const std::string& codec, const CodecOptions& options, const std::uint8_t* in, std::size_t n, float* out,
+            bool add, cudaStream_t stream) {
+  if (!n) return;
+  find(codec).decode(in, n, out, add, options, stream);
+  check_launch(codec);
+}
+
+}  // namespace scrimp::cuda
