@@ -6,5 +6,6 @@ namespace scrimp {
 
 void bind_core(pybind11::module_& m);
 void bind_codecs(pybind11::module_& m);
+void bind_engine(pybind11::module_& m);
 
 }  // namespace scrimp

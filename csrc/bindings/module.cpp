@@ -4,4 +4,5 @@ PYBIND11_MODULE(_core, m, pybind11::mod_gil_not_used()) {
   m.doc() = "Native core of scrimp. Internal: the public names are those of the package.";
   scrimp::bind_core(m);
   scrimp::bind_codecs(m);
+  scrimp::bind_engine(m);
 }

@@ -1,0 +1,51 @@
+#pragma once
+// What the processes of a group share at the start of their segment, as bytes: who is there, what failed, how far the
+// barrier and every byte ring are. Only lock-free atomics; a process may die between any two instructions.
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+namespace scrimp {
+
+enum class Phase : std::uint32_t { kStarting, kJoined, kDone, kFailed };
+
+enum class Cause : std::uint32_t { kNone, kDied, kFailed, kStuck, kFinished, kMismatch, kInterrupted };
+
+struct Ending {
+  Cause cause = Cause::kNone;
+  int rank = -1;  // who caused it
+};
+
+struct alignas(64) RankState {
+  std::atomic<std::uint32_t> doorbell;  // futex word: rung whenever something this rank may wait for has changed
+  std::atomic<std::uint32_t> sleeping;
+  std::atomic<std::uint32_t> phase;
+  std::atomic<std::int32_t> pid;
+  std::atomic<std::uint64_t> barriers;  // barriers this rank has entered
+};
+
+// Bytes from one rank to one other: `written` and `read` only grow, their difference is what waits in the ring.
+struct RingState {
+  alignas(64) std::atomic<std::uint64_t> written;
+  alignas(64) std::atomic<std::uint64_t> read;
+};
+
+struct alignas(64) Control {
+  std::uint32_t magic;
+  std::int32_t size;
+  std::uint64_t ring_nbytes;           // a power of two
+  std::atomic<std::uint64_t> ending;   // 0, or cause << 32 | rank; set once
+  alignas(64) std::atomic<std::uint64_t> arrived;  // entries into all barriers so far
+};
+
+constexpr std::uint32_t kControlMagic = 0x73637231;  // "scr1"
+static_assert(std::atomic<std::uint64_t>::is_always_lock_free);
+
+// Where things lie: Control, RankState[size], RingState[size·size], ring bytes [size·size][ring_nbytes]; ring (i, j)
+// carries bytes from i to j and (i, i) stays empty.
+struct Layout {
+  std::size_t ranks, rings, bytes, total;
+  static Layout of(int size, std::size_t ring_nbytes);
+};
+
+}  // namespace scrimp

@@ -1,0 +1,354 @@
+#include "engine/group.h"
+
+#include <algorithm>
+#include <bit>
+#include <chrono>
+#include <new>
+#include <thread>
+#include <vector>
+
+#include "core/check.h"
+#include "engine/os.h"
+#include "engine/watcher.h"
+
+namespace scrimp {
+namespace {
+
+// Measured on two cores: 2,000 pauses cover a peer that is on its way and cost 1 % of a core for one that is 5 ms late.
+constexpr int kSpins = 2000;
+constexpr int kYields = 20;
+constexpr int kSliceMs = 100;  // one sleep at most; a stopped and resumed machine counts as one slice
+constexpr std::size_t kMaxRingNbytes = 256 * 1024, kMinRingNbytes = 4096, kAllRingsNbytes = std::size_t{64} << 20;
+
+std::size_t choose_ring_nbytes(int size) {
+  const std::size_t n_rings = std::max(1, size * (size - 1));
+  return std::clamp(std::bit_floor(kAllRingsNbytes / n_rings), kMinRingNbytes, kMaxRingNbytes);
+}
+
+std::size_t round_up(std::size_t n, std::size_t to) { return (n + to - 1) / to * to; }
+
+void cpu_pause() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
+std::string with_peer(std::string label, int peer) {
+  for (std::size_t at; (at = label.find("%p")) != std::string::npos;) label.replace(at, 2, std::to_string(peer));
+  return label;
+}
+
+}  // namespace
+
+Layout Layout::of(int size, std::size_t ring_nbytes) {
+  const std::size_t n = static_cast<std::size_t>(size);
+  Layout layout;
+  layout.ranks = sizeof(Control);
+  layout.rings = layout.ranks + n * sizeof(RankState);
+  layout.bytes = round_up(layout.rings + n * n * sizeof(RingState), 4096);
+  layout.total = layout.bytes + n * n * ring_nbytes;
+  return layout;
+}
+
+std::unique_ptr<Group> Group::create(int size, std::size_t ring_nbytes) {
+  require(size >= 1 && size <= kMaxSize, "workers must be in 1…", kMaxSize, ", got ", size);
+  if (!engine_supported()) unsupported_engine();
+  if (!ring_nbytes) ring_nbytes = choose_ring_nbytes(size);
+  require(std::has_single_bit(ring_nbytes), "ring_nbytes must be a power of two, got ", ring_nbytes);
+  Segment segment = Segment::create(Layout::of(size, ring_nbytes).total);
+  auto* control = new (segment.data()) Control{};
+  control->size = size;
+  control->ring_nbytes = ring_nbytes;
+  control->magic = kControlMagic;
+  return std::unique_ptr<Group>(new Group(std::move(segment), kSupervisor, 0));
+}
+
+Group::Group(int fd, int rank, double timeout_s) : Group(Segment::open(fd), rank, timeout_s) {
+  require(rank >= 0 && rank < size(), "rank must be in 0…", size() - 1, ", got ", rank);
+  require(timeout_s > 0, "timeout must be positive, got ", timeout_s);
+}
+
+Group::Group(Segment segment, int rank, double timeout_s)
+    : segment_(std::move(segment)), control_(reinterpret_cast<Control*>(segment_.data())), rank_(rank), timeout_s_(timeout_s) {
+  require(segment_.nbytes() >= sizeof(Control) && control_->magic == kControlMagic, "not a segment of scrimp");
+  const Layout layout = Layout::of(size(), control_->ring_nbytes);
+  require(segment_.nbytes() >= layout.total, "the segment is cut short");
+  ranks_ = reinterpret_cast<RankState*>(segment_.data() + layout.ranks);
+  rings_ = reinterpret_cast<RingState*>(segment_.data() + layout.rings);
+  bytes_ = segment_.data() + layout.bytes;
+  spins_ = size() <= usable_cores() ? kSpins : 0;
+}
+
+Group::~Group() = default;
+
+std::byte* Group::ring_data(int from, int to) const { return bytes_ + (from * size() + to) * control_->ring_nbytes; }
+
+void Group::ring_doorbell(int rank) {
+  RankState& peer = state(rank);
+  peer.doorbell.fetch_add(1);
+  if (peer.sleeping.load()) futex_wake_all(peer.doorbell);
+}
+
+void Group::ring_all() {
+  for (int rank = 0; rank < size(); ++rank)
+    if (rank != rank_) ring_doorbell(rank);
+}
+
+void Group::end(Cause cause, int rank) {
+  std::uint64_t none = 0;
+  const std::uint64_t ending = static_cast<std::uint64_t>(cause) << 32 | static_cast<std::uint32_t>(rank);
+  control_->ending.compare_exchange_strong(none, ending);
+  ring_all();
+}
+
+Ending Group::ending() const {
+  const std::uint64_t ending = control_->ending.load();
+  return {static_cast<Cause>(ending >> 32), static_cast<int>(static_cast<std::uint32_t>(ending))};
+}
+
+Phase Group::phase(int rank) const { return static_cast<Phase>(state(rank).phase.load()); }
+
+int Group::pid(int rank) const { return state(rank).pid.load(); }
+
+void Group::raise(Cause cause, int culprit, const std::string& label) {
+  const std::string who = "rank " + std::to_string(culprit), me = "rank " + std::to_string(rank_);
+  const std::string in = "; " + me + " was in " + with_peer(label, culprit);
+  switch (cause) {
+    case Cause::kDied: throw PeerError(who + " (pid " + std::to_string(pid(culprit)) + ") died" + in);
+    case Cause::kFailed: throw PeerError(who + " raised an error" + in);
+    case Cause::kStuck: throw PeerError(who + " is stuck" + in);
+    case Cause::kFinished: throw PeerError(who + " has returned and takes no part" + in);
+    case Cause::kMismatch: throw PeerError(who + " is in another collective, or in one of another length" + in);
+    default: throw PeerError(who + " was interrupted" + in);
+  }
+}
+
+void Group::check_ending(const std::string& label) {
+  const Ending e = ending();
+  if (e.cause != Cause::kNone) raise(e.cause, e.rank, label);
+}
+
+void Group::wait(Waitable& what, double timeout_s, const std::string& label) {
+  double waited_s = 0;
+  for (int idle = 0;; ++idle) {
+    Progress progress = what.advance();
+    if (progress == Progress::kIdle) {
+      check_ending(label);
+      if (idle < spins_) {
+        cpu_pause();
+      } else if (idle < spins_ + kYields) {
+        std::this_thread::yield();
+      } else {
+        progress = sleep(what, waited_s, timeout_s, label);
+      }
+    }
+    if (progress == Progress::kDone) return;
+    if (progress == Progress::kMoved) waited_s = idle = 0;
+  }
+}
+
+Progress Group::sleep(Waitable& what, double& waited_s, double timeout_s, const std::string& label) {
+  using clock = std::chrono::steady_clock;
+  RankState& me = state(rank_);
+  const std::uint32_t seen = me.doorbell.load();
+  me.sleeping.store(1);
+  // A ring before this store is seen by advance(); one after it changes the word that futex_wait compares.
+  const Progress progress = what.advance();
+  const auto start = clock::now();
+  bool interrupted = false;
+  if (progress == Progress::kIdle && ending().cause == Cause::kNone)
+    interrupted = !futex_wait(me.doorbell, seen, kSliceMs);
+  me.sleeping.store(0);
+  if (progress != Progress::kIdle) return progress;
+  const double slept_s = std::chrono::duration<double>(clock::now() - start).count();
+  waited_s += std::min(slept_s, kSliceMs * 1e-3);
+  if (poll_ && (interrupted || slept_s >= kSliceMs * 1e-3)) {
+    try {
+      poll_();
+    } catch (...) {
+      end(Cause::kInterrupted, rank_);
+      throw;
+    }
+  }
+  for (int rank = 0; rank < size(); ++rank) {
+    if (!what.waits_for(rank)) continue;
+    const bool late = waited_s >= timeout_s;
+    if (!late && phase(rank) != Phase::kDone) continue;
+    const Progress last = what.advance();
+    if (last != Progress::kIdle) return last;
+    end(late ? Cause::kStuck : Cause::kFinished, rank);
+    if (!late || ending().cause != Cause::kStuck) check_ending(label);
+    std::ostringstream message;
+    message << "rank " << rank_ << " got nothing from rank " << rank << " within " << timeout_s << " s in " << with_peer(label, rank);
+    throw PeerError(message.str());
+  }
+  return Progress::kIdle;
+}
+
+struct Barrier final : Waitable {
+  Barrier(const Group& group, std::uint64_t entries) : group(group), entries(entries) {}
+  Progress advance() override {
+    const std::uint64_t all = entries * static_cast<std::uint64_t>(group.size());
+    return group.control_->arrived.load() >= all ? Progress::kDone : Progress::kIdle;
+  }
+  bool waits_for(int rank) const override { return group.state(rank).barriers.load() < entries; }
+  const Group& group;
+  std::uint64_t entries;
+};
+
+void Group::wait_barrier(double timeout_s, const std::string& label) {
+  check_ending(label);
+  RankState& me = state(rank_);
+  Barrier barrier(*this, me.barriers.load() + 1);
+  me.barriers.store(barrier.entries);
+  control_->arrived.fetch_add(1);
+  if (barrier.advance() == Progress::kDone) return ring_all();
+  wait(barrier, timeout_s, label);
+}
+
+void Group::barrier(const std::string& label) { wait_barrier(timeout_s_, label); }
+
+void Group::start(double timeout_s, bool watch) {
+  RankState& me = state(rank_);
+  me.pid.store(process_id());
+  me.phase.store(static_cast<std::uint32_t>(Phase::kJoined));
+  wait_barrier(timeout_s, "start");
+  if (!watch) return;
+  std::vector<int> pids;
+  for (int rank = 0; rank < size(); ++rank) pids.push_back(rank == rank_ ? 0 : pid(rank));
+  watcher_ = std::make_unique<Watcher>(pids, [this](int rank) {
+    if (phase(rank) == Phase::kJoined) end(Cause::kDied, rank);
+    ring_doorbell(rank_);
+  });
+}
+
+void Group::leave(bool failed) {
+  state(rank_).phase.store(static_cast<std::uint32_t>(failed ? Phase::kFailed : Phase::kDone));
+  if (failed) end(Cause::kFailed, rank_);
+  ring_all();
+}
+
+// All messages of one exchange; each pair of ranks handles its own in order.
+class Exchange final : public Waitable {
+ public:
+  Exchange(Group& group, std::span<const Message> sends, std::span<const Message> recvs, std::uint32_t tag)
+      : group_(group), tag_(tag) {
+    for (const Message& m : sends) add(sends_, m);
+    for (const Message& m : recvs) add(recvs_, m);
+  }
+
+  Progress advance() override {
+    bool moved = false, done = true;
+    std::vector<bool>& busy = busy_;
+    busy.assign(group_.size(), false);
+    for (Transfer& t : sends_) done &= step(t, busy, moved, &Exchange::send);
+    busy.assign(group_.size(), false);
+    for (Transfer& t : recvs_) done &= step(t, busy, moved, &Exchange::receive);
+    return done ? Progress::kDone : moved ? Progress::kMoved : Progress::kIdle;
+  }
+
+  bool waits_for(int rank) const override {
+    auto open = [rank](const Transfer& t) { return t.message.peer == rank && !t.complete(); };
+    return std::any_of(recvs_.begin(), recvs_.end(), open) || std::any_of(sends_.begin(), sends_.end(), open);
+  }
+
+  bool mismatched() const { return mismatched_; }
+
+ private:
+  struct Frame {
+    std::uint64_t nbytes;
+    std::uint32_t tag, magic;
+  };
+  static_assert(sizeof(Frame) == Group::kFrameNbytes);
+
+  struct Transfer {
+    Message message;
+    Frame frame;
+    std::size_t moved = 0;  // bytes of frame and message
+    std::size_t total() const { return sizeof(Frame) + message.nbytes; }
+    bool complete() const { return moved == total(); }
+    // The contiguous bytes that come next.
+    std::span<std::byte> next() {
+      if (moved < sizeof(Frame)) return {reinterpret_cast<std::byte*>(&frame) + moved, sizeof(Frame) - moved};
+      return {message.data + (moved - sizeof(Frame)), total() - moved};
+    }
+  };
+
+  void add(std::vector<Transfer>& transfers, const Message& m) {
+    require(m.peer >= 0 && m.peer < group_.size() && m.peer != group_.rank(), "peer must be another rank of 0…",
+            group_.size() - 1, ", got ", m.peer);
+    transfers.push_back({m, {m.nbytes, tag_, kControlMagic}});
+  }
+
+  bool step(Transfer& t, std::vector<bool>& busy, bool& moved, void (Exchange::*move)(Transfer&)) {
+    if (!t.complete() && !busy[t.message.peer]) {
+      const std::size_t before = t.moved;
+      (this->*move)(t);
+      if (t.moved != before) {
+        moved = true;
+        group_.ring_doorbell(t.message.peer);
+      }
+    }
+    if (!t.complete()) busy[t.message.peer] = true;
+    return t.complete();
+  }
+
+  void send(Transfer& t) {
+    const std::size_t capacity = group_.control_->ring_nbytes;
+    RingState& ring = group_.ring(group_.rank(), t.message.peer);
+    std::byte* data = group_.ring_data(group_.rank(), t.message.peer);
+    std::uint64_t written = ring.written.load(std::memory_order_relaxed);
+    std::size_t room = std::min(capacity - (written - ring.read.load()), std::max<std::size_t>(capacity / 4, 64));
+    while (room && !t.complete()) {
+      const std::span<std::byte> next = t.next();
+      const std::size_t at = written & (capacity - 1);
+      const std::size_t n = std::min({next.size(), room, capacity - at});
+      std::copy_n(next.data(), n, data + at);
+      t.moved += n, written += n, room -= n;
+    }
+    ring.written.store(written);
+  }
+
+  void receive(Transfer& t) {
+    const std::size_t capacity = group_.control_->ring_nbytes;
+    RingState& ring = group_.ring(t.message.peer, group_.rank());
+    const std::byte* data = group_.ring_data(t.message.peer, group_.rank());
+    std::uint64_t read = ring.read.load(std::memory_order_relaxed);
+    std::size_t ready = ring.written.load() - read;
+    while (ready && !t.complete()) {
+      const std::span<std::byte> next = t.next();
+      const std::size_t at = read & (capacity - 1);
+      const std::size_t n = std::min({next.size(), ready, capacity - at});
+      std::copy_n(data + at, n, next.data());
+      t.moved += n, read += n, ready -= n;
+      if (t.moved == sizeof(Frame) && !fits(t)) {
+        mismatched_ = true;
+        group_.end(Cause::kMismatch, t.message.peer);
+        break;
+      }
+    }
+    ring.read.store(read);
+  }
+
+  bool fits(const Transfer& t) const {
+    return t.frame.nbytes == t.message.nbytes && t.frame.tag == tag_ && t.frame.magic == kControlMagic;
+  }
+
+  Group& group_;
+  std::uint32_t tag_;
+  std::vector<Transfer> sends_, recvs_;
+  std::vector<bool> busy_;
+  bool mismatched_ = false;
+};
+
+void Group::exchange(std::span<const Message> sends, std::span<const Message> recvs, std::uint32_t tag,
+                     const std::string& label) {
+  check_ending(label);
+  Exchange exchange(*this, sends, recvs, tag);
+  wait(exchange, timeout_s_, label);
+  if (exchange.mismatched()) check_ending(label);
+}
+
+}  // namespace scrimp

@@ -1,0 +1,104 @@
+#pragma once
+// The processes of one machine that work together: barrier, byte exchange between any peers at once, and the end of all
+// waiting when one of them dies, fails, gets stuck or leaves. Knows bytes and ranks; nothing of codecs or of Python.
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <stdexcept>
+#include <string>
+
+#include "engine/control.h"
+#include "engine/segment.h"
+
+namespace scrimp {
+
+class Watcher;
+
+enum class Progress { kIdle, kMoved, kDone };
+
+// Something that peers must help to complete.
+struct Waitable {
+  virtual ~Waitable() = default;
+  virtual Progress advance() = 0;
+  virtual bool waits_for(int rank) const = 0;
+};
+
+// A peer died, got stuck, failed or left. The group is of no use any more.
+struct PeerError : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+struct Message {
+  int peer;
+  std::byte* data;
+  std::size_t nbytes;
+};
+
+class Group {
+ public:
+  static constexpr int kMaxSize = 256;
+  static constexpr std::size_t kFrameNbytes = 16;  // that exchange() puts before each message
+  static constexpr int kSupervisor = -1;           // rank of the parent: it sees all and takes part in nothing
+
+  // A new group; the caller is its supervisor and hands fd() to the ranks.
+  static std::unique_ptr<Group> create(int size, std::size_t ring_nbytes = 0);
+  // Takes part as `rank`. `timeout_s` bounds every wait that sees no progress. Owns `fd`.
+  Group(int fd, int rank, double timeout_s);
+  ~Group();
+  Group(const Group&) = delete;
+  Group& operator=(const Group&) = delete;
+
+  int size() const { return control_->size; }
+  int rank() const { return rank_; }
+  int fd() const { return segment_.fd(); }
+  double timeout_s() const { return timeout_s_; }
+
+  // Called about ten times a second while asleep and after a signal; what it throws ends the wait and the group.
+  void on_wait(std::function<void()> poll) { poll_ = std::move(poll); }
+
+  // Waits (at most `timeout_s`) until all ranks have come here; from then on, the death of a peer ends every wait.
+  void start(double timeout_s, bool watch = true);
+  // Says that this rank is through, so that its exit is no death. Peers that still wait for it get a PeerError.
+  void leave(bool failed);
+
+  void barrier(const std::string& label);
+  // Sends and receives all messages at once, without deadlock, in order for each pair of ranks. `tag` and lengths must
+  // agree on both sides. `label` says in errors what is going on; "%p" in it becomes the peer.
+  void exchange(std::span<const Message> sends, std::span<const Message> recvs, std::uint32_t tag, const std::string& label);
+
+  // Ends all waiting, now and later, on every rank. Only the first cause counts.
+  void end(Cause cause, int rank);
+  Ending ending() const;
+  Phase phase(int rank) const;
+  int pid(int rank) const;
+
+ private:
+  friend class Exchange;
+  friend struct Barrier;
+  Group(Segment segment, int rank, double timeout_s);
+
+  RankState& state(int rank) const { return ranks_[rank]; }
+  RingState& ring(int from, int to) const { return rings_[from * size() + to]; }
+  std::byte* ring_data(int from, int to) const;
+  void ring_doorbell(int rank);
+  void ring_all();
+  [[noreturn]] void raise(Cause cause, int culprit, const std::string& label);
+  void check_ending(const std::string& label);
+  void wait(Waitable& what, double timeout_s, const std::string& label);
+  Progress sleep(Waitable& what, double& waited_s, double timeout_s, const std::string& label);
+  void wait_barrier(double timeout_s, const std::string& label);
+
+  Segment segment_;
+  Control* control_;
+  RankState* ranks_;
+  RingState* rings_;
+  std::byte* bytes_;
+  int rank_;
+  double timeout_s_;
+  int spins_;
+  std::function<void()> poll_;
+  std::unique_ptr<Watcher> watcher_;
+};
+
+}  // namespace scrimp

@@ -1,0 +1,395 @@
+"""`Comm`: what a worker holds. It checks arguments, counts bytes and leaves the work to the collectives."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scrimp.codecs import codec as find_codec
+from scrimp.comm import collectives as _c
+from scrimp.comm.shards import shard_bounds
+from scrimp.comm.transport import SingleTransport, Transport
+from scrimp.comm.wire import Call, Encoded, Traffic, as_bytes
+from scrimp.usage import Usage
+
+if TYPE_CHECKING:
+    from scrimp.codecs import Codec, ErrorFeedback
+
+RAW_BELOW = 65536
+SHARD_BLOCK = 128
+"""Shards of `reduce_scatter` and `all_gather` begin at its multiples (or of the codec's block, if larger)."""
+
+Array = NDArray[Any]
+
+
+class Comm:
+    """A group of ranks that work together; this process is one of them.
+
+    All ranks call the same operations in the same order with arrays of the same length and dtype. After an
+    error of a peer (`CommError`) the group is of no use any more; the arrays given to the failed call are
+    unchanged.
+
+    Parameters
+    ----------
+    transport : Transport
+        How bytes travel.
+    seed : int, default 0
+        Of stochastic rounding; equal on all ranks.
+
+    Attributes
+    ----------
+    rank, size : int
+        This process is rank `rank` of 0 … size - 1.
+    step : int
+        Collectives called so far; keys stochastic rounding. Goes into checkpoints.
+
+    Examples
+    --------
+    >>> comm = single()
+    >>> x = np.array([1.0, 2.0], np.float32)
+    >>> comm.all_reduce(x)
+    >>> x.tolist(), comm.size, comm.usage.wire_bytes
+    ([1.0, 2.0], 1, 0)
+    """
+
+    def __init__(self, transport: Transport, *, seed: int = 0) -> None:
+        self.transport = transport
+        self.seed = seed
+        self.step = 0
+        self._traffic = Traffic()
+
+    @property
+    def rank(self) -> int:
+        """Number of this process."""
+        return self.transport.rank
+
+    @property
+    def size(self) -> int:
+        """Number of processes."""
+        return self.transport.size
+
+    @property
+    def usage(self) -> Usage:
+        """Bytes this rank has sent: payload and scales, their worth uncompressed, and headers apart."""
+        return self._traffic.usage()
+
+    def all_reduce(
+        self,
+        x: Array,
+        *,
+        codec: str | Codec = "raw",
+        op: _c.Op = "mean",
+        feedback: ErrorFeedback | None = None,
+        name: str | None = None,
+        raw_below: int = RAW_BELOW,
+        nonfinite: _c.Nonfinite = "raise",
+        first_index: int = 0,
+    ) -> None:
+        """Replace x on every rank by the mean (or sum) over ranks. Every rank ends with the same bytes.
+
+        Parameters
+        ----------
+        x : array of any shape and strides
+            float32 or float64 (float16 is summed in float32); any integers with `op="sum"` and `codec="raw"`.
+        codec : str or Codec, default "raw"
+            How values travel. "raw" is exact in x's dtype, summed in the order of ranks. Others work in
+            float32; the own slice stays exact, and the result is encoded once.
+        op : {"mean", "sum"}
+            What to compute.
+        feedback : ErrorFeedback, optional
+            Residuals by `name`, at the sender and at the owner. Needs a contractive codec.
+        name : str, optional
+            Of the tensor, for residuals and errors.
+        raw_below : int, default 65536
+            Arrays of fewer bytes go raw; 0 compresses everything.
+        nonfinite : {"raise", "skip", "propagate"}
+            What all ranks do alike when the result holds NaN or infinities. "raise": ValueError, x
+            unchanged. "skip": x becomes zero, a step of no effect. "propagate": x becomes the result (a
+            block of NaN where a value of the block is not finite). Residuals stay as they were in all three.
+        first_index : int, default 0
+            Absolute index of x[0] (of a bucket); keys stochastic rounding.
+
+        Raises
+        ------
+        ValueError, TypeError
+            Wrong arguments; a value that is not finite or that the codec cannot encode.
+        CommError
+            A peer died, is stuck, left, or calls something else.
+
+        Notes
+        -----
+        A rank sends 2 (size - 1) / size of the encoded array.
+        """
+        chosen = self._codec(codec, feedback, op, x)
+        call = self._call("all_reduce", name, x, f"{chosen.spec},{op}")
+        if self.size == 1:
+            if nonfinite != "propagate" and not _c.all_finite(x.reshape(-1)):
+                self._refuse(call, x.reshape(-1), None, nonfinite)
+                x[...] = 0
+            return
+        raw = chosen.spec == "raw" or x.nbytes < raw_below
+        flat = np.ascontiguousarray(x, np.float32 if x.dtype == np.float16 or not raw else None).reshape(-1)
+        state = _c.Residuals(None if raw else feedback, name)
+        failure = None
+        if raw:
+            result = np.empty_like(flat)
+            bounds = shard_bounds(flat.size, self.size)
+            _c.gather_raw(call, _c.reduce_raw(call, flat, bounds, op), result, bounds)
+        else:
+            key = _c.Key(self.seed, self.step, first_index)
+            result, failure = _c.all_reduce_encoded(call, flat, chosen, op, key, state)
+        self._write(call, x, flat, result, failure, nonfinite, state)
+
+    def reduce_scatter(
+        self,
+        x: Array,
+        out: Array,
+        *,
+        codec: str | Codec = "raw",
+        op: _c.Op = "mean",
+        feedback: ErrorFeedback | None = None,
+        name: str | None = None,
+        nonfinite: _c.Nonfinite = "raise",
+        block: int | None = None,
+    ) -> None:
+        """Write this rank's shard of the mean (or sum) of x over ranks to out.
+
+        Parameters
+        ----------
+        x : array of n values
+            As in `all_reduce`; not changed.
+        out : contiguous array of x's dtype
+            The shard `shard_bounds(n, size, block)[rank]`.
+        codec, op, feedback, name, nonfinite
+            As in `all_reduce`. The result is not encoded again.
+        block : int, optional
+            Shard boundaries are its multiples; by default the larger of 128 and the codec's block.
+
+        Raises
+        ------
+        ValueError, TypeError, CommError
+            As in `all_reduce`.
+        """
+        chosen = self._codec(codec, feedback, op, x)
+        call = self._call("reduce_scatter", name, x, f"{chosen.spec},{op}")
+        bounds = self._bounds(x.size, chosen, block)
+        _check_shard("out", out, x, bounds[self.rank])
+        raw = chosen.spec == "raw" or self.size == 1
+        flat = np.ascontiguousarray(x, np.float32 if x.dtype == np.float16 or not raw else None).reshape(-1)
+        state = _c.Residuals(None if raw else feedback, name)
+        failure = None
+        if raw:
+            mine = _c.reduce_raw(call, flat, bounds, op)
+        else:
+            key = _c.Key(self.seed, self.step)
+            mine, failure = _c.reduce_encoded(call, flat, chosen, bounds, op, key, state)
+        # A shard is seen by its owner alone: the ranks must agree before anybody writes.
+        worst = self._agree(call, 2 if failure else 0 if _c.all_finite(mine) else 1)
+        if worst == 2 or (worst and nonfinite != "propagate"):
+            self._refuse(call, flat, failure, "raise" if worst == 2 else nonfinite)
+            mine = np.zeros_like(mine)
+        if not worst:
+            state.commit()
+        out.reshape(-1)[...] = mine
+
+    def all_gather(
+        self,
+        x: Array,
+        out: Array,
+        *,
+        codec: str | Codec = "raw",
+        name: str | None = None,
+        block: int | None = None,
+    ) -> None:
+        """Fill out on every rank with the shards of all; every rank ends with the same bytes, the owner too.
+
+        Parameters
+        ----------
+        x : contiguous array
+            This rank's shard: `shard_bounds(out.size, size, block)[rank]`.
+        out : array of n values and x's dtype
+            Where to write.
+        codec : str or Codec, default "raw"
+            How values travel; with a lossy one the owner's part of `out` holds the decoded values too.
+        name : str, optional
+            For errors.
+        block : int, optional
+            As in `reduce_scatter`.
+
+        Raises
+        ------
+        ValueError
+            A value cannot be encoded, on any rank; `out` is unchanged.
+        CommError
+            As in `all_reduce`.
+        """
+        chosen = find_codec(codec)
+        call = self._call("all_gather", name, out, chosen.spec)
+        bounds = self._bounds(out.size, chosen, block)
+        begin, end = bounds[self.rank]
+        _check_shard("x", x, out, (begin, end))
+        if chosen.spec == "raw":
+            result = np.empty(out.size, out.dtype)
+            _c.gather_raw(call, np.ascontiguousarray(x).reshape(-1), result, bounds)
+        else:
+            mine = Encoded(chosen, end - begin)
+            values = np.ascontiguousarray(x, np.float32).reshape(-1)
+            mine.fill(values, self.rank, **_c.Key(self.seed, self.step).of(self.rank, 2, begin))
+            result = np.empty(out.size, np.float32)
+            failure = _c.gather(call, mine, result, bounds, mine.failure)
+            if failure:
+                raise ValueError(
+                    f"{call.op}: x[{failure[1]}] of rank {failure[0]} cannot be encoded by {chosen.spec}"
+                )
+        out[...] = result.reshape(out.shape)
+
+    def broadcast(self, x: Array, root: int = 0, *, name: str | None = None) -> None:
+        """Replace x on every rank by root's x, bit for bit.
+
+        Parameters
+        ----------
+        x : array of any dtype and strides
+            Same shape on all ranks.
+        root : int, default 0
+            Whose values to send.
+        name : str, optional
+            For errors.
+
+        Raises
+        ------
+        ValueError
+            No such rank.
+        CommError
+            As in `all_reduce`.
+        """
+        if not 0 <= root < self.size:
+            raise ValueError(f"root must be in 0…{self.size - 1}, got {root}")
+        call = self._call("broadcast", name, x, str(root))
+        flat = np.ascontiguousarray(x).reshape(-1)
+        if self.rank == root:
+            peers = [p for p in range(self.size) if p != root]
+            call.swap_raw(1, [(p, as_bytes(flat)) for p in peers], [], f" to rank %p of {self.size}")
+            return
+        data = np.empty_like(flat)
+        call.swap_raw(1, [], [(root, as_bytes(data))], "")
+        x[...] = data.reshape(x.shape)
+
+    def barrier(self) -> None:
+        """Return once all ranks have called it."""
+        self.transport.barrier("barrier")
+
+    def all_gather_bytes(self, data: bytes) -> list[bytes]:
+        """Return the bytes of every rank, by rank. They may differ in length.
+
+        Parameters
+        ----------
+        data : bytes
+            What this rank contributes.
+
+        Examples
+        --------
+        >>> single().all_gather_bytes(b"abc")
+        [b'abc']
+        """
+        peers = [p for p in range(self.size) if p != self.rank]
+        call = Call(self.transport, self._traffic, "all_gather_bytes", None, "")
+        lengths = np.zeros(self.size, np.uint64)
+        lengths[self.rank] = len(data)
+        mine = as_bytes(lengths[self.rank : self.rank + 1])
+        call.exchange(1, [(p, mine) for p in peers], [(p, as_bytes(lengths[p : p + 1])) for p in peers])
+        self._traffic.header_bytes += 8 * len(peers)
+        parts = {p: np.empty(int(lengths[p]), np.uint8) for p in peers}
+        parts[self.rank] = np.frombuffer(data, np.uint8)
+        call.swap_raw(2, [(p, parts[self.rank]) for p in peers], [(p, parts[p]) for p in peers], "")
+        return [parts[p].tobytes() for p in range(self.size)]
+
+    def _call(self, op: str, name: str | None, x: Array, detail: str) -> Call:
+        self.step += 1
+        return Call(self.transport, self._traffic, op, name, f"{x.size},{x.dtype},{detail}")
+
+    def _codec(self, spec: str | Codec, feedback: ErrorFeedback | None, op: str, x: Array) -> Codec:
+        if op not in ("mean", "sum"):
+            raise ValueError(f"op must be 'mean' or 'sum', got {op!r}")
+        chosen = find_codec(spec)
+        if not isinstance(x, np.ndarray) or x.dtype.kind not in "fiu":
+            raise TypeError(f"x must be an array of numbers, got {getattr(x, 'dtype', type(x).__name__)}")
+        if x.dtype.kind != "f" and (op == "mean" or chosen.spec != "raw"):
+            raise TypeError(
+                f"x must be an array of floats for op={op!r} and codec {chosen.spec!r}, got {x.dtype}"
+            )
+        if feedback is not None and chosen.spec != "raw":
+            feedback.check(chosen)
+        return chosen
+
+    def _bounds(self, n: int, codec: Codec, block: int | None) -> list[tuple[int, int]]:
+        step = max(SHARD_BLOCK, codec.block) if block is None else block
+        if step % codec.block:
+            raise ValueError(
+                f"block must be a multiple of {codec.block} for codec {codec.spec!r}, got {step}"
+            )
+        return shard_bounds(n, self.size, step)
+
+    def _agree(self, call: Call, verdict: int) -> int:
+        """Return the largest verdict of all ranks."""
+        found = np.zeros(self.size, np.uint8)
+        found[self.rank] = verdict
+        peers = [p for p in range(self.size) if p != self.rank]
+        mine = found[self.rank : self.rank + 1]
+        call.exchange(3, [(p, mine) for p in peers], [(p, found[p : p + 1]) for p in peers])
+        self._traffic.header_bytes += len(peers)
+        return int(found.max())
+
+    def _write(
+        self,
+        call: Call,
+        x: Array,
+        flat: Array,
+        result: Array,
+        failure: tuple[int, int] | None,
+        nonfinite: _c.Nonfinite,
+        state: _c.Residuals,
+    ) -> None:
+        finite = failure is None and _c.all_finite(result)
+        if failure or (not finite and nonfinite != "propagate"):
+            self._refuse(call, flat, failure, "raise" if failure else nonfinite)
+            result = np.zeros_like(result)
+        if finite:
+            state.commit()
+        with np.errstate(over="ignore"):
+            x[...] = result.reshape(x.shape)
+
+    def _refuse(self, call: Call, x: Array, failure: tuple[int, int] | None, nonfinite: str) -> None:
+        """Raise the error that all ranks raise; return if the call is to be skipped."""
+        if nonfinite == "skip":
+            return
+        bad = np.flatnonzero(~np.isfinite(x))
+        mine = ""
+        if failure:
+            mine = f"x[{failure[1]}] of rank {failure[0]} cannot be encoded"
+        elif bad.size:
+            mine = f"x[{bad[0]}] of rank {self.rank} is {x[bad[0]]}"
+        found = self.all_gather_bytes(mine.encode())
+        first = next((text.decode() for text in found if text), "the result is too large for its type")
+        raise ValueError(f"{call.op}: {first}; nothing was written on any rank")
+
+
+def _check_shard(what: str, shard: Array, whole: Array, bounds: tuple[int, int]) -> None:
+    n = bounds[1] - bounds[0]
+    if shard.size != n or shard.dtype != whole.dtype:
+        raise ValueError(
+            f"{what} must hold {n} values of {whole.dtype}, this rank's shard, "
+            f"got {shard.size} of {shard.dtype}"
+        )
+
+
+def single() -> Comm:
+    """Return a Comm of one rank: every operation is trivial, nothing is sent.
+
+    Examples
+    --------
+    >>> single().size
+    1
+    """
+    return Comm(SingleTransport())

@@ -1,0 +1,219 @@
+"""Collectives keep their contract over every transport, world size, length and codec."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+
+import scrimp
+from scrimp.comm import Comm, single
+
+CODECS = ["raw", "f16", "bf16", "int8", "int4", "sign", "int4:rounding=stochastic"]
+LENGTHS = [0, 1, 2, 127, 128, 129, 1000, 1009]
+
+
+def values_of(rank: int, n: int, dtype: type = np.float32) -> np.ndarray:
+    return np.random.default_rng([rank, n]).standard_normal(n).astype(dtype)
+
+
+def reduced_everywhere(comm: Comm) -> list[tuple[str, int, bytes]]:
+    """Every length and codec in one group; what came out, for the parent to compare."""
+    out = []
+    for n, codec in itertools.product(LENGTHS, CODECS):
+        x = values_of(comm.rank, n)
+        comm.all_reduce(x, codec=codec, raw_below=0)
+        out.append((codec, n, x.tobytes()))
+    return out
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 5])
+def test_all_ranks_hold_identical_bytes_near_the_mean(size: int) -> None:
+    by_rank = scrimp.run(reduced_everywhere, workers=size)
+    assert all(results == by_rank[0] for results in by_rank)
+    for codec, n, data in by_rank[0]:
+        exact = np.mean([values_of(r, n) for r in range(size)], axis=0, dtype=np.float64)
+        got = np.frombuffer(data, np.float32)
+        bits = scrimp.codec(codec).bits
+        ceiling = {32: 1e-6, 16: 2e-2, 8.25: 4e-2, 4.25: 1.4, 1.25: 6.0}[bits]
+        assert got.shape == (n,)
+        assert np.max(np.abs(got - exact), initial=0.0) <= ceiling
+
+
+def constants(comm: Comm) -> None:
+    total = comm.size * (comm.size + 1) / 2
+    for n, codec in itertools.product(
+        [1, 2, 8, 128, 1024, 10**6], ["raw", "int8", "int4", "int4:rounding=stochastic"]
+    ):
+        x = np.full(n, comm.rank + 1, np.float32)
+        comm.all_reduce(x, codec=codec, op="sum", raw_below=0)
+        assert (x == total).all(), (n, codec)
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_constant_tensors_sum_exactly(size: int) -> None:
+    scrimp.run(constants, workers=size)
+
+
+def exact_types(comm: Comm) -> list[bytes]:
+    out = []
+    for dtype in (np.float32, np.float64, np.int64, np.int32, np.float16):
+        x = np.asarray(values_of(comm.rank, 1001, np.float64) * 100).astype(dtype)
+        comm.all_reduce(x, op="sum")
+        out.append(x.tobytes())
+    return out
+
+
+def test_raw_sums_run_in_the_order_of_ranks() -> None:
+    by_rank = scrimp.run(exact_types, workers=3)
+    assert by_rank[0] == by_rank[1] == by_rank[2]
+    for dtype, data in zip((np.float32, np.float64, np.int64, np.int32), by_rank[0], strict=False):
+        parts = [np.asarray(values_of(r, 1001, np.float64) * 100).astype(dtype) for r in range(3)]
+        assert data == ((parts[0] + parts[1]) + parts[2]).tobytes()
+
+
+def strided(comm: Comm) -> None:
+    base = np.zeros((50, 40))
+    x = base[::2, 5:30:3].T
+    x[...] = comm.rank
+    comm.all_reduce(x, codec="int8", raw_below=0)
+    assert (x == 0.5).all()
+    assert base.sum() == x.sum()
+
+
+def test_strided_float64_is_reduced_in_place() -> None:
+    scrimp.run(strided, workers=2)
+
+
+def other_operations(comm: Comm) -> bytes:
+    n = 1003
+    bounds = scrimp.shard_bounds(n, comm.size, 128)
+    begin, end = bounds[comm.rank]
+    x = values_of(comm.rank, n)
+    whole = x.copy()
+    comm.all_reduce(whole)
+    shard = np.empty(end - begin, np.float32)
+    comm.reduce_scatter(x, shard)
+    assert (shard == whole[begin:end]).all()
+    out = np.empty(n, np.float32)
+    comm.all_gather(shard, out)
+    assert (out == whole).all()
+    comm.all_gather(shard, out, codec="bf16")
+    assert (out == scrimp.codec("bf16").decode(scrimp.codec("bf16").encode(whole), n)).all()
+    y = np.arange(12.0).reshape(3, 4)[:, ::2] + comm.rank
+    comm.broadcast(y, root=comm.size - 1)
+    assert (y == np.arange(12.0).reshape(3, 4)[:, ::2] + comm.size - 1).all()
+    texts = comm.all_gather_bytes(b"r" * comm.rank)
+    assert texts == [b"r" * r for r in range(comm.size)]
+    comm.barrier()
+    return out.tobytes()
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_reduce_scatter_then_all_gather_is_all_reduce(size: int) -> None:
+    assert len(set(scrimp.run(other_operations, workers=size))) == 1
+
+
+def counted(comm: Comm) -> scrimp.Usage:
+    x = np.ones(1280 * comm.size, np.float32)
+    comm.all_reduce(x, codec="int4", raw_below=0)
+    comm.all_reduce(x[:10], codec="int4")
+    return comm.usage
+
+
+def test_usage_counts_payload_and_scales_and_headers_apart() -> None:
+    for usage in scrimp.run(counted, workers=2):
+        assert usage.wire_bytes == 2 * 1280 // 128 * 68 + 10 * 4
+        assert usage.raw_bytes == 2 * 1280 * 4 + 10 * 4
+        assert 0 < usage.header_bytes < 200
+
+
+def averaged_with_feedback(comm: Comm, kind: str) -> list[float]:
+    feedback = scrimp.ErrorFeedback(kind)
+    target = values_of(comm.rank, 2000)
+    exact = np.mean([values_of(r, 2000) for r in range(comm.size)], axis=0)
+    total = np.zeros(2000)
+    errors = []
+    for step in range(1, 41):
+        x = target.copy()
+        comm.all_reduce(x, codec="int4", feedback=feedback, name="g", raw_below=0)
+        total += x
+        estimate = total / step if kind == "ef14" else x
+        errors.append(float(np.abs(estimate - exact).max()))
+    return errors
+
+
+@pytest.mark.parametrize("kind", ["ef14", "ef21"])
+def test_error_feedback_loses_nothing_in_the_long_run(kind: str) -> None:
+    for errors in scrimp.run(averaged_with_feedback, workers=3, args=(kind,)):
+        assert errors[-1] < errors[0] / 15
+
+
+def nonfinite(comm: Comm) -> list[str]:
+    outcomes = []
+    for codec in ("raw", "bf16", "int4"):
+        for mode in ("raise", "skip", "propagate"):
+            feedback = scrimp.ErrorFeedback() if codec == "int4" else None
+            x = np.ones(1000, np.float32)
+            if comm.rank == 1:
+                x[700] = np.nan
+            before = x.copy()
+            try:
+                comm.all_reduce(x, codec=codec, nonfinite=mode, raw_below=0, feedback=feedback, name="g")
+            except ValueError as error:
+                assert before.tobytes() == x.tobytes()
+                outcomes.append(str(error))
+            else:
+                outcomes.append(f"{np.isnan(x).sum() > 0} {x[0]}")
+            if feedback:
+                assert not any(r.any() for r in feedback.state_dict().get("residuals", {}).values())
+    return outcomes
+
+
+def test_nan_on_one_rank_is_the_same_decision_on_all() -> None:
+    by_rank = scrimp.run(nonfinite, workers=3)
+    assert by_rank[0] == by_rank[1] == by_rank[2]
+    assert by_rank[0][0] == "all_reduce of 'g': x[700] of rank 1 is nan; nothing was written on any rank"
+    assert by_rank[0][1:3] == ["False 0.0", "True 1.0"]
+
+
+def overflow(comm: Comm) -> str:
+    x = np.zeros(1000, np.float32)
+    x[900] = 1e6 * comm.rank
+    with pytest.raises(ValueError, match="cannot be encoded") as caught:
+        comm.all_reduce(x, codec="step:k=1,bits=8", raw_below=0)
+    comm.barrier()
+    return str(caught.value)
+
+
+def test_a_value_beyond_the_codec_is_the_same_error_on_all() -> None:
+    assert len(set(scrimp.run(overflow, workers=3))) == 1
+
+
+def test_wrong_arguments_are_named() -> None:
+    comm = single()
+    x = np.zeros(4, np.float32)
+    with pytest.raises(ValueError, match="op must be"):
+        comm.all_reduce(x, op="max")
+    with pytest.raises(TypeError, match="array of numbers"):
+        comm.all_reduce([1.0])
+    with pytest.raises(TypeError, match="int64"):
+        comm.all_reduce(np.zeros(4, np.int64))
+    with pytest.raises(ValueError, match="root"):
+        comm.broadcast(x, root=1)
+    with pytest.raises(ValueError, match="this rank's shard"):
+        comm.reduce_scatter(x, np.zeros(3, np.float32))
+    with pytest.raises(ValueError, match="unknown codec"):
+        comm.all_reduce(x, codec="int7")
+
+
+@pytest.mark.parametrize(
+    ("n", "size", "block"), [(0, 3, 4), (1, 3, 4), (10, 3, 4), (4096 * 5 + 1, 4, 4096), (7, 7, 1)]
+)
+def test_shards_cover_everything_on_block_boundaries(n: int, size: int, block: int) -> None:
+    bounds = scrimp.shard_bounds(n, size, block)
+    assert len(bounds) == size
+    assert [b for b, _ in bounds] == [0] + [e for _, e in bounds[:-1]]
+    assert bounds[-1][1] == n
+    assert all(e % block == 0 or e == n for _, e in bounds)
