@@ -8,6 +8,10 @@
 #include "codecs/list.h"
 #include "core/rng.h"
 
+#ifndef SCRIMP_LAUNCH  // tests/cuda/on_cpu runs the same kernels on CPU threads
+#define SCRIMP_LAUNCH(kernel, blocks, threads, stream, ...) kernel<<<blocks, threads, 0, stream>>>(__VA_ARGS__)
+#endif
+
 namespace scrimp::cuda {
 namespace {
 
@@ -52,7 +56,7 @@ struct Tile {
 template <class C, bool kStochastic>
 __global__ void encode_blocks(const float* x, std::size_t n, std::uint8_t* out, Job job) {
   __shared__ float value[kTile<C>][C::kBlock + 1];
-  __shared__ alignas(4) std::uint8_t payload[kTile<C> * sizeof(typename C::Block)];
+  alignas(4) __shared__ std::uint8_t payload[kTile<C> * sizeof(typename C::Block)];
   const Tile<C> tile(n);
   for (std::uint32_t i = threadIdx.x; i < tile.n_values; i += blockDim.x)
     value[i / C::kBlock][i % C::kBlock] = x[tile.begin + i];
@@ -71,7 +75,7 @@ __global__ void encode_blocks(const float* x, std::size_t n, std::uint8_t* out, 
 template <class C>
 __global__ void decode_blocks(const std::uint8_t* in, std::size_t n, float* out, bool add) {
   __shared__ float value[kTile<C>][C::kBlock + 1];
-  __shared__ alignas(4) std::uint8_t payload[kTile<C> * sizeof(typename C::Block)];
+  alignas(4) __shared__ std::uint8_t payload[kTile<C> * sizeof(typename C::Block)];
   const Tile<C> tile(n);
   copy_bytes(in + static_cast<std::size_t>(blockIdx.x) * sizeof payload, payload, tile.nbytes);
   __syncthreads();
@@ -117,34 +121,36 @@ template <class C>
 void launch_encode_blocks(const float* x, std::size_t n, std::uint8_t* out, const Job& job, cudaStream_t stream) {
   const unsigned blocks = grid(n, kTile<C> * static_cast<std::size_t>(C::kBlock));
   if (job.options.rounding == Rounding::kStochastic)
-    encode_blocks<C, true><<<blocks, 32, 0, stream>>>(x, n, out, job);
+    SCRIMP_LAUNCH((encode_blocks<C, true>), blocks, 32, stream, x, n, out, job);
   else
-    encode_blocks<C, false><<<blocks, 32, 0, stream>>>(x, n, out, job);
+    SCRIMP_LAUNCH((encode_blocks<C, false>), blocks, 32, stream, x, n, out, job);
 }
 
 constexpr unsigned kThreads = 256;
 
 template <class C>
 void launch_encode_casts(const float* x, std::size_t n, std::uint8_t* out, const Job& job, cudaStream_t stream) {
-  encode_casts<C><<<grid(n, kThreads), kThreads, 0, stream>>>(x, n, reinterpret_cast<typename C::Stored*>(out), job);
+  auto* stored = reinterpret_cast<typename C::Stored*>(out);
+  SCRIMP_LAUNCH(encode_casts<C>, grid(n, kThreads), kThreads, stream, x, n, stored, job);
 }
 
 template <class C>
 void launch_encode_steps(const float* x, std::size_t n, std::uint8_t* out, const Job& job, cudaStream_t stream) {
-  encode_steps<C><<<grid(n, kThreads), kThreads, 0, stream>>>(x, n, reinterpret_cast<typename C::Stored*>(out), job);
+  auto* stored = reinterpret_cast<typename C::Stored*>(out);
+  SCRIMP_LAUNCH(encode_steps<C>, grid(n, kThreads), kThreads, stream, x, n, stored, job);
 }
 
 template <class C>
 void launch_decode_blocks(const std::uint8_t* in, std::size_t n, float* out, bool add, const CodecOptions&, cudaStream_t stream) {
   const unsigned blocks = grid(n, kTile<C> * static_cast<std::size_t>(C::kBlock));
-  decode_blocks<C><<<blocks, 32, 0, stream>>>(in, n, out, add);
+  SCRIMP_LAUNCH(decode_blocks<C>, blocks, 32, stream, in, n, out, add);
 }
 
 template <class C>
 void launch_decode_casts(const std::uint8_t* in, std::size_t n, float* out, bool add, const CodecOptions& options,
                          cudaStream_t stream) {
-  decode_casts<C><<<grid(n, kThreads), kThreads, 0, stream>>>(reinterpret_cast<const typename C::Stored*>(in), n, out, add,
-                                                              options);
+  auto* stored = reinterpret_cast<const typename C::Stored*>(in);
+  SCRIMP_LAUNCH(decode_casts<C>, grid(n, kThreads), kThreads, stream, stored, n, out, add, options);
 }
 
 struct Launches {
