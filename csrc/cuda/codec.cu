@@ -10,6 +10,7 @@
 
 #ifndef SCRIMP_LAUNCH  // tests/cuda/on_cpu runs the same kernels on CPU threads
 #define SCRIMP_LAUNCH(kernel, blocks, threads, stream, ...) kernel<<<blocks, threads, 0, stream>>>(__VA_ARGS__)
+#define SCRIMP_CUDA_THREADS 256
 #endif
 
 namespace scrimp::cuda {
@@ -126,7 +127,7 @@ void launch_encode_blocks(const float* x, std::size_t n, std::uint8_t* out, cons
     SCRIMP_LAUNCH((encode_blocks<C, false>), blocks, 32, stream, x, n, out, job);
 }
 
-constexpr unsigned kThreads = 256;
+constexpr unsigned kThreads = SCRIMP_CUDA_THREADS;
 
 template <class C>
 void launch_encode_casts(const float* x, std::size_t n, std::uint8_t* out, const Job& job, cudaStream_t stream) {

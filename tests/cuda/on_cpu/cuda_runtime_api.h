@@ -67,3 +67,4 @@ void run_grid(unsigned n_blocks, unsigned n_threads, const Body& body) {
 }
 #define SCRIMP_LAUNCH(kernel, blocks, threads, stream, ...) \
   run_grid(blocks, threads, [&, launched_on = (stream)] { (void)launched_on, kernel(__VA_ARGS__); })
+#define SCRIMP_CUDA_THREADS 8
