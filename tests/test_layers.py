@@ -15,7 +15,7 @@ PYTHON_FLOORS = [
     {"_core"},
     {"cost"},
     {"codecs"},
-    {"matrix", "comm"},
+    {"tensor_file", "matrix", "comm"},
     {"data"},
     {"train"},
     {"model_file"},
@@ -23,6 +23,7 @@ PYTHON_FLOORS = [
     {"planner", "report"},
     {"demo"},
     {"cli"},
+    {"__main__"},
 ]
 NATIVE_FLOORS = [{"core"}, {"codecs", "losses.h"}, {"kernels"}, {"engine"}, {"bindings", "cuda"}]
 

@@ -32,6 +32,7 @@ _HOME = {
     "CommError": "scrimp.errors",
     "BudgetExceeded": "scrimp.errors",
     "InputError": "scrimp.errors",
+    "OutputError": "scrimp.errors",
     "ScrimpError": "scrimp.errors",
 }
 

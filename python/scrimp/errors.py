@@ -9,6 +9,10 @@ class InputError(ScrimpError, ValueError):
     """Data or a file that the user gave cannot be used; the command line exits with 4."""
 
 
+class OutputError(ScrimpError, OSError):
+    """A result could not be written: the folder is missing, the disk is full. The old file is as it was."""
+
+
 class CodecError(ScrimpError, ValueError):
     """Encoded bytes are damaged, cut short or of another format."""
 

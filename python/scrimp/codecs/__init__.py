@@ -6,6 +6,17 @@ A codec turns floats into bytes and back. It knows nothing of files, sockets or 
 from scrimp.codecs.base import Codec, codec, codec_names
 from scrimp.codecs.feedback import ErrorFeedback
 from scrimp.codecs.lattice import quantize
-from scrimp.codecs.packet import pack, unpack
+from scrimp.codecs.packet import PacketInfo, pack, packet_info, packet_nbytes, unpack
 
-__all__ = ["Codec", "ErrorFeedback", "codec", "codec_names", "pack", "quantize", "unpack"]
+__all__ = [
+    "Codec",
+    "ErrorFeedback",
+    "PacketInfo",
+    "codec",
+    "codec_names",
+    "pack",
+    "packet_info",
+    "packet_nbytes",
+    "quantize",
+    "unpack",
+]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import struct
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from scrimp import _core
 from scrimp.codecs.base import Codec, codec
@@ -100,6 +101,58 @@ def unpack(packet: bytes | bytearray | memoryview) -> NDArray[Any]:
     if chosen.spec == "raw":
         return chosen.decode(payload, n, dtype=dtype).reshape(shape)
     return chosen.decode(payload, n).astype(dtype, copy=False).reshape(shape)
+
+
+class PacketInfo(NamedTuple):
+    """What a packet's header says.
+
+    Attributes
+    ----------
+    dtype : dtype
+        Of the array that `unpack` returns.
+    shape : tuple of int
+    codec : Codec
+    """
+
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    codec: Codec
+
+
+def packet_info(packet: bytes | bytearray | memoryview) -> PacketInfo:
+    """Read the header of a packet; its sizes are checked, its checksum and payload are not read.
+
+    Raises
+    ------
+    CodecError
+        As `unpack`.
+
+    Examples
+    --------
+    >>> packet_info(pack(np.eye(2, dtype=np.float32), "int8")).shape
+    (2, 2)
+    """
+    return PacketInfo(*_read_head(memoryview(packet).cast("B"))[:3])
+
+
+def packet_nbytes(shape: Sequence[int], spec: str | Codec, dtype: DTypeLike = np.float32) -> int:
+    """Return the size in bytes of the packet that `pack` makes.
+
+    Parameters
+    ----------
+    shape : sequence of int
+        Of the array.
+    spec : str or Codec
+    dtype : dtype, default float32
+        Of the array; matters to `raw` alone.
+
+    Examples
+    --------
+    >>> packet_nbytes((2, 2), "int8") == len(pack(np.eye(2), "int8"))
+    True
+    """
+    chosen = codec(spec)
+    return _HEAD.size + 8 * len(shape) + len(chosen.spec) + chosen.nbytes(math.prod(shape), dtype)
 
 
 def _crc(meta: bytes | memoryview, payload: Any) -> int:

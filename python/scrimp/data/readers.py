@@ -47,6 +47,8 @@ def read_table(path: str | Path) -> Table:
     if reader is None:
         raise InputError(f"{path}: cannot tell the format from {path.suffix!r}; known: {' '.join(_READERS)}")
     try:
+        if path.exists() and not path.is_file():
+            raise InputError(f"cannot read {path}: not a regular file")
         if path.stat().st_size == 0:
             raise InputError(f"{path}: the file is empty")
         table = reader(path)

@@ -1,0 +1,117 @@
+"""How a command ends: one line on stderr and an exit code; and where results and progress go."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+import typer
+
+import scrimp
+from scrimp.errors import BudgetExceeded, InputError, ScrimpError
+from scrimp.tensor_file import check_writable, replacing
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+FAILED, USAGE, BUDGET, BAD_INPUT, INTERRUPTED = 1, 2, 3, 4, 130
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def reporting(command: Callable[P, R]) -> Callable[P, R]:
+    """Turn the errors that a user can mend into one line and the exit code; bugs keep their traceback."""
+
+    @functools.wraps(command)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return command(*args, **kwargs)
+        except InputError as error:
+            raise _end(error, BAD_INPUT) from error
+        except BudgetExceeded as error:
+            raise _end(_with_checkpoint(error), BUDGET) from error
+        except KeyboardInterrupt as error:
+            raise _end("interrupted", INTERRUPTED) from error
+        except BrokenPipeError as error:  # the reader of stdout has gone, as in `scrimp info | head -1`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(FAILED) from error
+        except (ScrimpError, OSError) as error:
+            raise _end(error, FAILED) from error
+        except MemoryError as error:
+            raise _end(f"out of memory: {error}", FAILED) from error
+
+    return wrapper
+
+
+def _end(message: object, code: int) -> typer.Exit:
+    line = " ".join(str(message).split())
+    typer.echo(f"error: {line}", err=True)
+    return typer.Exit(code)
+
+
+def _with_checkpoint(error: BudgetExceeded) -> str:
+    saved = f"; saved in {error.checkpoint}, the same command goes on from there" if error.checkpoint else ""
+    return f"{error}{saved}"
+
+
+def hint(message: str) -> None:
+    """Write a note for the user to stderr."""
+    typer.echo(f"note: {message}", err=True)
+
+
+def console() -> Console:
+    """Return the console for results: as wide as the terminal, or wide enough for every table in a file."""
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else 160, highlight=False, soft_wrap=False)
+
+
+@contextmanager
+def progress(what: str) -> Iterator[Callable[[str], None]]:
+    """Give a function that shows what is being done, on stderr, if that is a terminal."""
+    if not sys.stderr.isatty():
+        yield lambda text: None
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status(what) as status:
+        yield lambda text: status.update(f"{what} {text}")
+
+
+def check_outputs(*paths: Path | None) -> None:
+    """Find out before the work whether its results can be written."""
+    for path in paths:
+        if path is not None:
+            check_writable(path)
+
+
+def write_json(path: Path | None, command: str, result: dict[str, Any]) -> None:
+    """Write a result as JSON with its schema, `scrimp.<command>/1`; None writes nothing."""
+    if path is None:
+        return
+    document = {"schema": f"scrimp.{command}/1", "version": scrimp.__version__, **result}
+    text = json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False)
+    with replacing(path) as file:
+        file.write(text.encode() + b"\n")
+
+
+def format_bytes(n: float) -> str:
+    """Write a size for people, in powers of 1000.
+
+    Examples
+    --------
+    >>> format_bytes(512), format_bytes(1_500_000)
+    ('512 B', '1.5 MB')
+    """
+    for unit in ("B", "kB", "MB", "GB"):
+        if n < 1000:
+            return f"{n:.0f} {unit}" if unit == "B" else f"{n:.3g} {unit}"
+        n /= 1000
+    return f"{n:,.2f} TB"

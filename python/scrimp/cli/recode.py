@@ -1,0 +1,140 @@
+"""`scrimp quantize` and `scrimp dequantize`: any safetensors checkpoint, one tensor at a time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from scrimp.cli.options import JsonFile, Out, codec_spec, rule
+from scrimp.cli.outcome import check_outputs, console, format_bytes, progress, write_json
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from scrimp.tensor_file import TensorReport
+
+Source = Annotated[Path, typer.Argument(metavar="MODEL", help="A safetensors file.", show_default=False)]
+
+
+def quantize(
+    model: Source,
+    out: Out,
+    codec: Annotated[
+        str, typer.Option("--codec", "-c", parser=codec_spec, metavar="CODEC", help="Of float tensors.")
+    ] = "int4",
+    rules: Annotated[
+        list[Any] | None,
+        typer.Option(
+            "--rule",
+            "-r",
+            parser=rule,
+            metavar="REGEX=CODEC",
+            help="For tensors whose name matches; first match wins.",
+        ),
+    ] = None,
+    json_file: JsonFile = None,
+) -> None:
+    """Quantize a safetensors checkpoint; the table shows what each tensor lost and saved.
+
+    Integer tensors, and tensors that would not get smaller, are copied. `raw` in a rule copies, too.
+
+    Example: scrimp quantize model.safetensors --codec int4 --rule 'norm|bias=f16' --out small.safetensors
+    """
+    from scrimp.tensor_file import quantize_file
+
+    check_outputs(out, json_file)
+    with progress("quantizing") as show:
+        reports = quantize_file(model, out, codec, rules or [], show)
+    console().print(_error_table(reports, f"{model} → {out}"))
+    write_json(json_file, "quantize", _result(model, out, reports) | {"codec": codec})
+
+
+def dequantize(
+    model: Source,
+    out: Out,
+    dtype: Annotated[
+        str | None,
+        typer.Option(
+            parser=lambda text: _dtype(text), metavar="F32|F16|BF16|F64", help="Default: what each had."
+        ),
+    ] = None,
+    json_file: JsonFile = None,
+) -> None:
+    """Write the plain form of a file that `scrimp quantize` wrote.
+
+    Example: scrimp dequantize small.safetensors --out plain.safetensors
+    """
+    from scrimp.tensor_file import dequantize_file
+
+    check_outputs(out, json_file)
+    with progress("dequantizing") as show:
+        reports = dequantize_file(model, out, dtype, show)
+    console().print(_size_table(reports, f"{model} → {out}"))
+    write_json(json_file, "dequantize", _result(model, out, reports))
+
+
+def _dtype(text: str) -> str:
+    from scrimp.tensor_file.safetensors import FLOATS
+
+    if text.upper() not in FLOATS:
+        raise typer.BadParameter(f"unknown type {text!r}; known: {', '.join(FLOATS)}")
+    return text.upper()
+
+
+def _result(model: Path, out: Path, reports: list[TensorReport]) -> dict[str, Any]:
+    return {
+        "model": str(model),
+        "out": str(out),
+        "bytes_before": sum(r.bytes_before for r in reports),
+        "bytes_after": sum(r.bytes_after for r in reports),
+        "file_bytes_before": model.stat().st_size,
+        "file_bytes_after": out.stat().st_size,
+        "tensors": [r.to_dict() for r in reports],
+    }
+
+
+def _table(title: str, reports: list[TensorReport], *more: str) -> Table:
+    from rich.table import Table
+
+    before, after = (
+        sum(sizes) for sizes in zip(*((r.bytes_before, r.bytes_after) for r in reports), strict=True)
+    )
+    table = Table(title=title, title_justify="left", show_footer=True)
+    table.add_column("tensor", footer=f"{len(reports)} tensors", overflow="fold")
+    table.add_column("shape")
+    table.add_column("type")
+    table.add_column("codec")
+    table.add_column("before", justify="right", footer=format_bytes(before))
+    table.add_column("after", justify="right", footer=format_bytes(after))
+    table.add_column("ratio", justify="right", footer=f"{before / after:.2f}×" if after else "")
+    for name in more:
+        table.add_column(name, justify="right")
+    return table
+
+
+def _cells(report: TensorReport) -> list[str]:
+    shape = "×".join(map(str, report.shape)) or "scalar"
+    ratio = f"{report.bytes_before / report.bytes_after:.2f}×" if report.bytes_after else ""
+    sizes = [format_bytes(report.bytes_before), format_bytes(report.bytes_after)]
+    return [report.name, shape, report.dtype, report.codec, *sizes, ratio]
+
+
+def _error_table(reports: list[TensorReport], title: str) -> Table:
+    table = _table(title, reports, "relative MSE", "max error")
+    for report in reports:
+        errors = (
+            ("", "")
+            if report.codec == "copied"
+            else (f"{report.relative_mse:.2e}", f"{report.max_error:.2e}")
+        )
+        table.add_row(*_cells(report), *errors)
+    return table
+
+
+def _size_table(reports: list[TensorReport], title: str) -> Table:
+    table = _table(title, reports)
+    for report in reports:
+        table.add_row(*_cells(report))
+    return table
