@@ -1,6 +1,6 @@
 """Collectives as free functions over any transport: they see codecs and arrays, the transport sees bytes.
 
-All-reduce is scatter-reduce, then all-gather (research: CGX, ZeRO++): rank i sends Q(x_i[p]) to the owner of
+All-reduce is scatter-reduce, then all-gather (as in CGX and ZeRO++): rank i sends Q(x_i[p]) to the owner of
 slice p; the owner adds what it decodes to its own exact values, in the order of ranks, encodes the result
 once and sends the same bytes to all, itself included. So every rank ends with the same bytes, with one
 requantization, never a ring's N - 1. Caller's arrays and residuals change only after the last wait: an error
