@@ -7,5 +7,7 @@ namespace scrimp {
 void bind_core(pybind11::module_& m);
 void bind_codecs(pybind11::module_& m);
 void bind_engine(pybind11::module_& m);
+void bind_linear(pybind11::module_& m);
+void bind_matrix(pybind11::module_& m);
 
 }  // namespace scrimp

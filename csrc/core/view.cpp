@@ -3,8 +3,6 @@
 #include <cstring>
 
 namespace scrimp {
-namespace {
-
 float half_to_float(std::uint16_t h) {
   const std::uint32_t sign = static_cast<std::uint32_t>(h & 0x8000u) << 16;
   const std::uint32_t exponent = (h >> 10) & 31u, mantissa = h & 0x3ffu;
@@ -22,6 +20,8 @@ float half_to_float(std::uint16_t h) {
   std::memcpy(&out, &bits, 4);
   return out;
 }
+
+namespace {
 
 template <class T>
 float load_as_float(const std::byte* p) {

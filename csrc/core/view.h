@@ -7,6 +7,8 @@
 
 namespace scrimp {
 
+float half_to_float(std::uint16_t bits);  // exact
+
 enum class FloatType : std::uint8_t { kF16, kF32, kF64 };
 
 struct FloatView {

@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "codecs/options.h"
+#include "kernels/linear_table.h"
 
 namespace scrimp {
 
@@ -44,6 +45,7 @@ struct KernelTable {
   const char* isa;
   const CodecKernels* codecs;
   std::size_t n_codecs;
+  const LinearKernels* linear;
 };
 
 const KernelTable& active_table();  // best supported, or $SCRIMP_ISA; throws std::invalid_argument on an unknown name

@@ -71,3 +71,74 @@ class LocalGroup:
     def is_done(self, rank: int) -> bool: ...
     def has_failed(self, rank: int) -> bool: ...
     def pid(self, rank: int) -> int: ...
+
+LEAF_ROWS: int
+Float64s = NDArray[np.float64]
+
+def loss_names() -> list[str]: ...
+def gradient(
+    x: NDArray[Any],
+    bits: int,
+    scale: Float64s | None,
+    offset: Float64s | None,
+    noise: Float64s | None,
+    y: FloatArray,
+    weight: FloatArray | None,
+    w: Float64s,
+    bias: Float64s,
+    loss: str,
+    parameter: float,
+    precise: bool,
+    threads: int,
+    out: Float64s,
+) -> None: ...
+def product(
+    x: NDArray[Any],
+    bits: int,
+    scale: Float64s | None,
+    offset: Float64s | None,
+    w: Float64s,
+    bias: Float64s,
+    threads: int,
+    out: NDArray[np.float32],
+) -> None: ...
+def code_gram(
+    x: NDArray[Any], bits: int, d: int, c: NDArray[np.int64], sum: NDArray[np.int64], threads: int
+) -> None: ...
+def gram(
+    x: NDArray[Any],
+    bits: int,
+    d: int,
+    scale: Float64s | None,
+    offset: Float64s | None,
+    shift: Float64s | None,
+    y: FloatArray | None,
+    weight: FloatArray | None,
+    out: Float64s,
+    threads: int,
+) -> None: ...
+def column_ranges(
+    x: FloatArray, low: Float64s, high: Float64s, integral: NDArray[np.uint8], threads: int
+) -> tuple[int, int] | None: ...
+def quantize_rows(
+    x: FloatArray,
+    bits: int,
+    low: Float64s,
+    inverse: Float64s,
+    stochastic: bool,
+    seed: int,
+    first_row: int,
+    weight: Float64s | None,
+    codes: NDArray[Any],
+    noise: Float64s,
+    sum: Float64s,
+    threads: int,
+) -> None: ...
+def dequantize_rows(
+    codes: NDArray[Any],
+    bits: int,
+    scale: Float64s,
+    offset: Float64s,
+    out: NDArray[np.float32],
+    threads: int,
+) -> None: ...

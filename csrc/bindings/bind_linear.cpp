@@ -1,0 +1,100 @@
+#include "bindings/bind.h"
+#include "bindings/matrix_arg.h"
+#include "kernels/gradient.h"
+#include "kernels/gram.h"
+#include "kernels/table.h"
+
+namespace scrimp {
+namespace {
+
+using OptionalArray = std::optional<py::array>;
+
+py::list loss_names() {
+  py::list names;
+  const LinearKernels& kernels = *active_table().linear;
+  for (std::size_t i = 0; i < kernels.n_losses; ++i) names.append(kernels.losses[i].name);
+  return names;
+}
+
+void gradient(const py::array& x, int bits, const OptionalArray& scale, const OptionalArray& offset, const OptionalArray& noise,
+              const py::array& y, const OptionalArray& weight, const py::array& w, const py::array& bias,
+              const std::string& loss, double parameter, bool precise, int threads, py::array out) {
+  GradientArgs args;
+  args.w = in_array<double>(w, "w", 2);
+  const std::size_t d = static_cast<std::size_t>(w.shape(0));
+  args.k = static_cast<std::size_t>(w.shape(1));
+  args.x = rows_view(x, bits, d);
+  args.scale = optional_doubles(scale, "scale", d);
+  args.offset = optional_doubles(offset, "offset", d);
+  args.noise = optional_doubles(noise, "noise", n_leaves(args.x.n) * d);
+  args.bias = optional_doubles(bias, "bias", args.k);
+  args.y = column_view(y, "y", args.x.n);
+  args.weight = column_view(weight, "weight", args.x.n);
+  const bool classes = find_loss(loss).over_outputs && args.y.d == 1;
+  require(args.y.d == args.k || classes, "y must have ", args.k, " columns, got ", describe(y));
+  args.loss = loss;
+  args.parameter = parameter;
+  args.precise = precise;
+  args.threads = threads;
+  double* sums = out_array<double>(out, "out", n_leaves(args.x.n) * gradient_width(d, args.k), 2);
+  py::gil_scoped_release release;
+  gradient_leaves(args, sums);
+}
+
+void predict(const py::array& x, int bits, const OptionalArray& scale, const OptionalArray& offset, const py::array& w,
+             const py::array& bias, int threads, py::array out) {
+  GradientArgs args;
+  args.w = in_array<double>(w, "w", 2);
+  const std::size_t d = static_cast<std::size_t>(w.shape(0));
+  args.k = static_cast<std::size_t>(w.shape(1));
+  args.x = rows_view(x, bits, d);
+  args.scale = optional_doubles(scale, "scale", d);
+  args.offset = optional_doubles(offset, "offset", d);
+  args.bias = optional_doubles(bias, "bias", args.k);
+  args.threads = threads;
+  float* values = out_array<float>(out, "out", args.x.n * args.k, 2);
+  py::gil_scoped_release release;
+  product(args, values);
+}
+
+void codes_gram(const py::array& x, int bits, std::size_t d, py::array c, py::array sum, int threads) {
+  const MatrixView view = rows_view(x, bits, d);
+  require(view.is_codes(), "X must hold codes, got ", describe(x));
+  std::int64_t* gram = out_array<std::int64_t>(c, "c", d * d, 2);
+  std::int64_t* sums = out_array<std::int64_t>(sum, "sum", d);
+  py::gil_scoped_release release;
+  code_gram(view, gram, sums, threads);
+}
+
+void gram(const py::array& x, int bits, std::size_t d, const OptionalArray& scale, const OptionalArray& offset,
+          const OptionalArray& shift, const OptionalArray& y, const OptionalArray& weight, py::array out, int threads) {
+  GramArgs args;
+  args.x = rows_view(x, bits, d);
+  args.scale = optional_doubles(scale, "scale", d);
+  args.offset = optional_doubles(offset, "offset", d);
+  args.shift = optional_doubles(shift, "shift", d);
+  args.y = column_view(y, "y", args.x.n);
+  args.weight = column_view(weight, "weight", args.x.n);
+  args.threads = threads;
+  const std::size_t m = d + args.y.d + 1;
+  double* sums = out_array<double>(out, "out", n_leaves(args.x.n) * (m * (m + 1) / 2), 2);
+  py::gil_scoped_release release;
+  gram_leaves(args, sums);
+}
+
+}  // namespace
+
+void bind_linear(py::module_& m) {
+  using namespace py::literals;
+  m.attr("LEAF_ROWS") = kLeafRows;
+  m.def("loss_names", &loss_names);
+  m.def("gradient", &gradient, "x"_a, "bits"_a, "scale"_a.none(true), "offset"_a.none(true), "noise"_a.none(true), "y"_a,
+        "weight"_a.none(true), "w"_a, "bias"_a, "loss"_a, "parameter"_a, "precise"_a, "threads"_a, "out"_a);
+  m.def("product", &predict, "x"_a, "bits"_a, "scale"_a.none(true), "offset"_a.none(true), "w"_a, "bias"_a, "threads"_a,
+        "out"_a);
+  m.def("code_gram", &codes_gram, "x"_a, "bits"_a, "d"_a, "c"_a, "sum"_a, "threads"_a);
+  m.def("gram", &gram, "x"_a, "bits"_a, "d"_a, "scale"_a.none(true), "offset"_a.none(true), "shift"_a.none(true),
+        "y"_a.none(true), "weight"_a.none(true), "out"_a, "threads"_a);
+}
+
+}  // namespace scrimp

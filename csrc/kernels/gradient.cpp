@@ -1,0 +1,152 @@
+#include "kernels/gradient.h"
+
+#include <algorithm>
+
+#include "core/check.h"
+#include "core/parallel.h"
+#include "kernels/table.h"
+
+namespace scrimp {
+namespace {
+
+constexpr std::size_t kChunkRows = 256;  // rows whose gradient is summed in T before it is added to the leaf's float64
+
+template <class E, class T>
+auto kernel_of(const LossKernels& loss) {
+  if constexpr (std::is_same_v<T, float>) {
+    if constexpr (std::is_same_v<E, float>) return loss.f32;
+    else return loss.i8;
+  } else {
+    if constexpr (std::is_same_v<E, float>) return loss.f32_f64;
+    else if constexpr (std::is_same_v<E, double>) return loss.f64_f64;
+    else return loss.i8_f64;
+  }
+}
+
+// Weights of the codes: [k][d] scale∘w, and the bias with offset·w inside.
+template <class T>
+struct CodeWeights {
+  std::vector<T> w, bias;
+
+  explicit CodeWeights(const GradientArgs& a) : w(a.k * a.x.d), bias(a.k) {
+    for (std::size_t o = 0; o < a.k; ++o) {
+      double shift = a.bias[o];
+      for (std::size_t j = 0; j < a.x.d; ++j) {
+        const double wj = a.w[j * a.k + o];
+        w[o * a.x.d + j] = static_cast<T>(a.scale ? a.scale[j] * wj : wj);
+        if (a.offset) shift += a.offset[j] * wj;
+      }
+      bias[o] = static_cast<T>(shift);
+    }
+  }
+};
+
+// Scratch of one thread, and the sums of the leaf at hand with g as [k][d] of codes.
+template <class E, class T>
+class LeafGradient {
+ public:
+  LeafGradient(const GradientArgs& args, const LossKernels& loss, const CodeWeights<T>& weights)
+      : args_(args), loss_(loss), weights_(weights), rows_(args.x), y_(kChunkRows * args.y.d), weight_(kChunkRows),
+        z_(2 * args.k * kBlockRows), g_(args.k * args.x.d), sum_(args.k * args.x.d), g0_(args.k) {}
+
+  void run(std::size_t begin, std::size_t end, const double* noise, double* out) {
+    std::fill(sum_.begin(), sum_.end(), 0.0);
+    std::fill(g0_.begin(), g0_.end(), 0.0);
+    value_ = total_weight_ = 0;
+    for (std::size_t i = begin; i < end; i += kChunkRows) add_chunk(i, std::min(kChunkRows, end - i));
+    write(noise, out);
+  }
+
+ private:
+  void add_chunk(std::size_t begin, std::size_t n) {
+    const Rows<E> rows = rows_.template read<E>(begin, n);
+    read_values(args_.y, begin, n, y_.data());
+    if (args_.weight.data) read_values(args_.weight, begin, n, weight_.data());
+    std::fill(g_.begin(), g_.end(), T{0});
+    const bool y_is_class = loss_.over_outputs && args_.y.d != args_.k;
+    kernel_of<E, T>(loss_)({rows.x, rows.stride, n, args_.x.d, args_.k, weights_.w.data(), weights_.bias.data(), y_.data(),
+                            args_.weight.data ? weight_.data() : nullptr, static_cast<T>(args_.parameter), y_is_class,
+                            z_.data(), g_.data(), g0_.data(), &value_});
+    for (std::size_t i = 0; i < g_.size(); ++i) sum_[i] += static_cast<double>(g_[i]);
+    if (!args_.weight.data) total_weight_ += static_cast<double>(n);
+    else
+      for (std::size_t i = 0; i < n; ++i) total_weight_ += static_cast<double>(weight_[i]);
+  }
+
+  void write(const double* noise, double* out) {
+    const std::size_t d = args_.x.d, k = args_.k;
+    for (std::size_t j = 0; j < d; ++j)
+      for (std::size_t o = 0; o < k; ++o) {
+        double g = sum_[o * d + j];
+        if (args_.scale) g = args_.scale[j] * g + args_.offset[j] * g0_[o];
+        const double correction = noise ? noise[j] * args_.w[j * k + o] : 0.0;
+        out[j * k + o] = g - correction;
+        value_ -= 0.5 * correction * args_.w[j * k + o];
+      }
+    std::copy(g0_.begin(), g0_.end(), out + d * k);
+    out[d * k + k] = value_;
+    out[d * k + k + 1] = total_weight_;
+  }
+
+  const GradientArgs& args_;
+  const LossKernels& loss_;
+  const CodeWeights<T>& weights_;
+  RowReader rows_;
+  std::vector<T> y_, weight_, z_, g_;
+  std::vector<double> sum_, g0_;
+  double value_ = 0, total_weight_ = 0;
+};
+
+template <class E, class T>
+void run_leaves(const GradientArgs& args, const LossKernels& loss, double* out) {
+  const CodeWeights<T> weights(args);
+  const std::size_t width = gradient_width(args.x.d, args.k), n = args.x.n;
+  parallel_for(n_leaves(n), 1, choose_threads(args.threads, n * args.x.d * sizeof(E)), [&](std::size_t first, std::size_t last) {
+    LeafGradient<E, T> leaf(args, loss, weights);
+    for (std::size_t l = first; l < last; ++l)
+      leaf.run(l * kLeafRows, std::min(n, (l + 1) * kLeafRows), args.noise ? args.noise + l * args.x.d : nullptr,
+               out + l * width);
+  });
+}
+
+}  // namespace
+
+const LossKernels& find_loss(const std::string& name) {
+  const LinearKernels& kernels = *active_table().linear;
+  std::string known;
+  for (std::size_t i = 0; i < kernels.n_losses; ++i) {
+    if (name == kernels.losses[i].name) return kernels.losses[i];
+    known += (i ? ", " : "") + std::string(kernels.losses[i].name);
+  }
+  require(false, "unknown loss '", name, "'; known: ", known);
+  std::abort();
+}
+
+void gradient_leaves(const GradientArgs& args, double* out) {
+  const LossKernels& loss = find_loss(args.loss);
+  if (args.x.is_codes()) return args.precise ? run_leaves<std::int8_t, double>(args, loss, out) : run_leaves<std::int8_t, float>(args, loss, out);
+  if (!args.precise) return run_leaves<float, float>(args, loss, out);
+  if (args.x.element == Element::kF64) return run_leaves<double, double>(args, loss, out);
+  run_leaves<float, double>(args, loss, out);
+}
+
+void product(const GradientArgs& args, float* out) {
+  const LinearKernels& kernels = *active_table().linear;
+  const CodeWeights<float> weights(args);
+  const std::size_t d = args.x.d, k = args.k;
+  parallel_for(args.x.n, kChunkRows, choose_threads(args.threads, args.x.n * d * sizeof(float)), [&](std::size_t begin, std::size_t end) {
+    RowReader reader(args.x);
+    for (std::size_t i = begin; i < end; i += kChunkRows) {
+      const std::size_t n = std::min(kChunkRows, end - i);
+      if (args.x.is_codes()) {
+        const Rows<std::int8_t> rows = reader.read<std::int8_t>(i, n);
+        kernels.product_i8({rows.x, rows.stride, n, d, k, weights.w.data(), weights.bias.data(), out + i * k});
+      } else {
+        const Rows<float> rows = reader.read<float>(i, n);
+        kernels.product_f32({rows.x, rows.stride, n, d, k, weights.w.data(), weights.bias.data(), out + i * k});
+      }
+    }
+  });
+}
+
+}  // namespace scrimp

@@ -1,0 +1,117 @@
+#pragma once
+// What one ISA offers for linear models and for data in few bits: runs (arguments of one call) and function pointers.
+// Included by the files compiled per ISA, so no std template may appear here.
+#include <cstddef>
+#include <cstdint>
+
+namespace scrimp {
+
+constexpr std::size_t kLeafRows = 4096;  // float sums over rows run over leaves of so many global rows (DESIGN "Leaves")
+constexpr std::size_t kBlockRows = 8;    // rows that stay in cache between the product and the gradient
+
+// Loss, slope and gradient of `n` rows x[i] (elements of type E, contiguous, `stride` elements apart), accumulated.
+template <class E, class T>
+struct GradientRun {
+  const E* x;
+  std::ptrdiff_t stride;
+  std::size_t n, d, k;
+  const T* w;       // [k][d]
+  const T* bias;    // [k]
+  const T* y;       // [n][k], or [n] classes when y_is_class
+  const T* weight;  // [n] or nullptr
+  T parameter;      // of the loss
+  bool y_is_class;
+  T* z;             // scratch [2][k][kBlockRows]
+  T* g;             // [k][d]
+  double* g0;       // [k]
+  double* value;
+};
+
+struct LossKernels {
+  const char* name;
+  bool over_outputs;  // couples the k outputs of a row
+  void (*f32)(const GradientRun<float, float>&);
+  void (*i8)(const GradientRun<std::int8_t, float>&);
+  void (*f32_f64)(const GradientRun<float, double>&);
+  void (*f64_f64)(const GradientRun<double, double>&);
+  void (*i8_f64)(const GradientRun<std::int8_t, double>&);
+};
+
+// out[i][o] = x[i]·w[o] + bias[o].
+template <class E>
+struct ProductRun {
+  const E* x;
+  std::ptrdiff_t stride;
+  std::size_t n, d, k;
+  const float* w;     // [k][d]
+  const float* bias;  // [k]
+  float* out;         // [n][k]
+};
+
+// c[i][j] += Σ_r a[r][i]·b[r][j] for the panels' columns i <= j, up to the width of one register past the diagonal.
+struct GramRun {
+  const double* a;  // [rows][width], the weighted rows
+  const double* b;  // [rows][width]
+  std::size_t rows, width;  // width: a multiple of kGramColumns
+  double* c;        // [width][width]
+};
+constexpr std::size_t kGramColumns = 16;
+
+// c[i][j] += Σ_r x[r][i]·x[r][j] exactly, for i <= j, and sum[i] += Σ_r x[r][i].
+struct CodeGramRun {
+  const std::int8_t* x;
+  std::ptrdiff_t stride;
+  std::size_t n, d;      // n <= kCodeGramRows
+  std::uint8_t* scratch; // code_gram_nbytes(d) bytes, aligned to 64
+  std::int64_t* c;       // [d][d]
+  std::int64_t* sum;     // [d]
+};
+constexpr std::size_t kCodeGramRows = 512;
+
+// Codes of n rows on the grids low + scale·code, code in 0…levels, minus `centre`; with what they cost and summed to.
+template <class E>
+struct QuantizeRun {
+  const E* x;
+  std::ptrdiff_t stride;
+  std::size_t n, d;
+  const double* low;       // [d]
+  const double* inverse;   // [d] 1/step of the grid, 0 for a constant column
+  std::int32_t levels, centre;
+  bool stochastic;
+  std::uint64_t key, index;   // index: absolute row · d of the first row
+  std::int8_t* codes;         // [n][d]
+  std::uint32_t* noise;       // [d] Σ f(1−f)·2³² over at most kLeafRows rows, the low 15 bits of each term
+  std::uint32_t* noise_high;  // [d] and its high bits
+  const double* weight;       // [n] or nullptr
+  double* weighted_noise;     // [d] Σ weight·f(1−f), when weight is given
+  double* sum;                // [d] Σ weight·x
+};
+
+struct RangeRun {
+  std::size_t n, d;
+  double* low;                // [d]
+  double* high;               // [d]
+  std::uint8_t* integral;     // [d] 1 while all values are integers
+};
+
+struct MatrixKernels {
+  void (*quantize_f32)(const QuantizeRun<float>&);
+  void (*quantize_f64)(const QuantizeRun<double>&);
+  bool (*range_f32)(const float* x, std::ptrdiff_t stride, const RangeRun&);   // false: NaN or infinity met
+  bool (*range_f64)(const double* x, std::ptrdiff_t stride, const RangeRun&);
+  void (*pack)(int bits, const std::int8_t* codes, std::size_t d, std::uint8_t* row);
+  void (*unpack)(int bits, const std::uint8_t* row, std::size_t d, std::int8_t* codes);
+};
+
+struct LinearKernels {
+  const LossKernels* losses;
+  std::size_t n_losses;
+  void (*product_f32)(const ProductRun<float>&);
+  void (*product_i8)(const ProductRun<std::int8_t>&);
+  void (*gram)(const GramRun&);
+  std::size_t (*code_gram_nbytes)(std::size_t d);
+  void (*code_gram)(const CodeGramRun&);
+  MatrixKernels matrix;
+};
+
+}  // namespace scrimp

@@ -1,0 +1,91 @@
+#include "kernels/rows.h"
+
+#include <cstring>
+
+#include "core/view.h"
+#include "kernels/table.h"
+
+namespace scrimp {
+namespace {
+
+const std::byte* row_at(const MatrixView& view, std::size_t i) {
+  return view.data + static_cast<std::ptrdiff_t>(i) * view.row_stride;
+}
+
+template <class S, class T>
+void convert_row(const std::byte* p, std::ptrdiff_t stride, std::size_t d, T* out) {
+  for (std::size_t j = 0; j < d; ++j, p += stride) {
+    S value;
+    std::memcpy(&value, p, sizeof value);
+    out[j] = static_cast<T>(value);
+  }
+}
+
+template <class T>
+void convert_half_row(const std::byte* p, std::ptrdiff_t stride, std::size_t d, T* out) {
+  for (std::size_t j = 0; j < d; ++j, p += stride) {
+    std::uint16_t bits;
+    std::memcpy(&bits, p, sizeof bits);
+    out[j] = half_to_float(bits);
+  }
+}
+
+template <class T>
+void read_row(const MatrixView& view, std::size_t i, T* out) {
+  const std::byte* p = row_at(view, i);
+  switch (view.element) {
+    case Element::kF16: return convert_half_row(p, view.column_stride, view.d, out);
+    case Element::kF32: return convert_row<float>(p, view.column_stride, view.d, out);
+    case Element::kF64: return convert_row<double>(p, view.column_stride, view.d, out);
+    default: return convert_row<std::int8_t>(p, view.column_stride, view.d, out);
+  }
+}
+
+template <>
+void read_row(const MatrixView& view, std::size_t i, std::int8_t* out) {
+  if (view.element == Element::kI8) return convert_row<std::int8_t>(row_at(view, i), view.column_stride, view.d, out);
+  const auto* row = reinterpret_cast<const std::uint8_t*>(row_at(view, i));
+  active_table().linear->matrix.unpack(view.bits(), row, view.d, out);
+}
+
+template <class E>
+constexpr Element element_of();
+template <>
+constexpr Element element_of<float>() { return Element::kF32; }
+template <>
+constexpr Element element_of<double>() { return Element::kF64; }
+template <>
+constexpr Element element_of<std::int8_t>() { return Element::kI8; }
+
+template <class E>
+bool lies_as(const MatrixView& view) {
+  constexpr auto size = static_cast<std::ptrdiff_t>(sizeof(E));
+  return view.element == element_of<E>() && (view.d == 1 || view.column_stride == size) &&
+         view.row_stride % size == 0 && reinterpret_cast<std::uintptr_t>(view.data) % alignof(E) == 0;
+}
+
+}  // namespace
+
+template <class E>
+Rows<E> RowReader::read(std::size_t begin, std::size_t n) {
+  if (lies_as<E>(view_))
+    return {reinterpret_cast<const E*>(row_at(view_, begin)), view_.row_stride / static_cast<std::ptrdiff_t>(sizeof(E))};
+  scratch_.resize((n * view_.d * sizeof(E) + sizeof(double) - 1) / sizeof(double));
+  E* out = reinterpret_cast<E*>(scratch_.data());
+  for (std::size_t i = 0; i < n; ++i) read_row<E>(view_, begin + i, out + i * view_.d);
+  return {out, static_cast<std::ptrdiff_t>(view_.d)};
+}
+
+template Rows<float> RowReader::read<float>(std::size_t, std::size_t);
+template Rows<double> RowReader::read<double>(std::size_t, std::size_t);
+template Rows<std::int8_t> RowReader::read<std::int8_t>(std::size_t, std::size_t);
+
+template <class T>
+void read_values(const MatrixView& view, std::size_t begin, std::size_t n, T* out) {
+  for (std::size_t i = 0; i < n; ++i) read_row<T>(view, begin + i, out + i * view.d);
+}
+
+template void read_values<float>(const MatrixView&, std::size_t, std::size_t, float*);
+template void read_values<double>(const MatrixView&, std::size_t, std::size_t, double*);
+
+}  // namespace scrimp

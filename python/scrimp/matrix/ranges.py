@@ -1,0 +1,124 @@
+"""Smallest and largest value of every column, and the grids of codes made from them.
+
+Minimum and maximum commute, so that shards of any size agree on one grid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scrimp import _core
+from scrimp.errors import CodecError, InputError
+
+BITS = (8, 4, 2, 1)
+_WIDEST = 1e140  # squares of it, summed over any rows, are finite
+
+
+def check_bits(bits: int) -> int:
+    """Return `bits` if codes may have so many; ValueError otherwise."""
+    if bits not in BITS:
+        raise ValueError(f"bits must be one of {', '.join(map(str, BITS))}, got {bits!r}")
+    return bits
+
+
+@dataclass(frozen=True)
+class Ranges:
+    """What is known of the columns of a matrix.
+
+    Parameters
+    ----------
+    low, high : float64[d]
+        Smallest and largest value of each column; +inf and −inf where there are no rows.
+    integral : bool[d]
+        Whether all values of the column are integers.
+
+    Examples
+    --------
+    >>> column_ranges(np.array([[0.0, 5.0], [1.0, 6.5]])).grid(8)[0].tolist()  # a 0/1 column is exact
+    [1.0, 0.0058823529411764705]
+    """
+
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+    integral: NDArray[np.bool_]
+
+    def grid(self, bits: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Grid of 2^bits values from `low` to `high` in every column.
+
+        A column of integers that span less than 2^bits gets the scale 1: it is stored exactly. A constant
+        column gets the scale 0.
+
+        Returns
+        -------
+        scale, offset : float64[d]
+            x ≈ offset + scale·code with codes in −2^(bits−1) … 2^(bits−1) − 1.
+
+        Raises
+        ------
+        InputError
+            If a column spans so much that squares of it overflow.
+        """
+        levels, centre = (1 << check_bits(bits)) - 1, 1 << (bits - 1)
+        with np.errstate(over="ignore", invalid="ignore"):
+            span = np.where(self.low < self.high, self.high - self.low, 0.0)
+        if not (span <= _WIDEST).all():
+            column = int(np.flatnonzero(~(span <= _WIDEST))[0])
+            ends = f"{self.low[column]} … {self.high[column]}"
+            raise InputError(f"X[:, {column}] spans {ends}: too wide, rescale it")
+        scale = np.where(self.integral & (span <= levels) & (span > 0), 1.0, span / levels)
+        return scale, self._start() + centre * scale
+
+    def _start(self) -> NDArray[np.float64]:
+        return np.where(np.isfinite(self.low), self.low, 0.0) + 0.0  # + 0.0: no column begins at −0
+
+    @classmethod
+    def merge(cls, parts: Iterable[Ranges]) -> Ranges:
+        """Ranges of the rows of all parts together."""
+        parts = list(parts)
+        return cls(
+            np.minimum.reduce([part.low for part in parts]),
+            np.maximum.reduce([part.high for part in parts]),
+            np.logical_and.reduce([part.integral for part in parts]),
+        )
+
+    def to_bytes(self) -> bytes:
+        """Write low, high and integral, little-endian."""
+        return self.low.astype("<f8").tobytes() + self.high.astype("<f8").tobytes() + self.integral.tobytes()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Ranges:
+        """Read what `to_bytes` wrote."""
+        d, rest = divmod(len(data), 17)
+        if rest:
+            raise CodecError(f"ranges take 17 bytes a column, got {len(data)} bytes")
+        low, high = np.frombuffer(data, "<f8", 2 * d).astype(np.float64).reshape(2, d)
+        return cls(low, high, np.frombuffer(data, np.bool_, offset=16 * d).copy())
+
+
+def column_ranges(X: NDArray[Any], *, threads: int = 0) -> Ranges:
+    """Find the ranges of the columns of X.
+
+    Parameters
+    ----------
+    X : float16, float32 or float64 array[n, d]
+        Any strides.
+    threads : int
+        0 chooses by size.
+
+    Raises
+    ------
+    InputError
+        If X holds NaN or infinity; it names the first row and column.
+    """
+    if X.ndim != 2:
+        raise ValueError(f"X must be a 2-D array, got {X.dtype}{X.shape}")
+    low, high, integral = np.empty(X.shape[1]), np.empty(X.shape[1]), np.empty(X.shape[1], np.uint8)
+    bad = _core.column_ranges(X, low, high, integral, threads)
+    if bad is not None:
+        raise InputError(f"X[{bad[0]}, {bad[1]}] is {X[bad]}: rows must hold finite numbers")
+    return Ranges(low, high, integral.astype(np.bool_))
