@@ -11,7 +11,7 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
-from scrimp.codecs import codec
+from scrimp.codecs import codec, pack, unpack
 from scrimp.errors import InputError, OutputError
 from scrimp.tensor_file import (
     SafetensorsReader,
@@ -310,3 +310,21 @@ def test_memory_stays_near_the_largest_tensor(tmp_path):
     one = 4 * 2**20
     assert quantizing - idle < 8 * one
     assert dequantizing - idle < 6 * one
+
+
+def test_a_model_keeps_being_one_with_its_packets_encoded_again(tmp_path):
+    """Its weights are packets; its plain floats (intercepts) and its document stay as they are."""
+    weights = RNG.normal(size=(300, 2))
+    tensors = {"coef.packed": np.frombuffer(pack(weights, "raw"), np.uint8), "intercept": np.ones(100)}
+    save_file(tensors, tmp_path / "m.safetensors", metadata={"scrimp": "{}"})
+    reports = {
+        r.name: r for r in quantize_file(tmp_path / "m.safetensors", tmp_path / "q.safetensors", "int8")
+    }
+    quantized = load_file(tmp_path / "q.safetensors")
+    again = unpack(quantized["coef.packed"].tobytes())
+    assert (again.dtype, again.shape) == (np.float64, (300, 2))
+    assert reports["coef.packed"].max_error == np.abs(again - weights).max() > 0
+    assert reports["coef.packed"].shape == (300, 2)
+    assert reports["intercept"].codec == "copied"
+    with safe_open(tmp_path / "q.safetensors", "np") as file:
+        assert file.metadata() == {"scrimp": "{}"}

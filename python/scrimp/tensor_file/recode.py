@@ -2,7 +2,8 @@
 
 The quantized file is again safetensors: a quantized tensor is a U8 tensor that holds one packet
 (docs/formats.md); the metadata key `scrimp.quantized` names them with the type that they had. Everything
-else is copied byte for byte.
+else is copied byte for byte. A model of `scrimp.model_file` holds its weights as packets already: these are
+encoded again, and it stays a model.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from scrimp.tensor_file.safetensors import FLOATS, SafetensorsReader, Safetensor
 
 METADATA_KEY = "scrimp.quantized"
 SCHEMA = "scrimp.quantized/1"
+MODEL_KEY = "scrimp"  # metadata of a file that scrimp.model_file wrote
+PACKET_MAGIC = b"scrp"
 CHUNK = 1 << 20
 
 Rule = tuple[str, str]
@@ -100,17 +103,16 @@ def quantize_file(
     reader = SafetensorsReader(source)
     if is_quantized(reader):
         raise InputError(f"{source}: is quantized already; dequantize it first")
-    chosen = {info.name: _choose(info, codec(spec), rules) for info in reader.tensors.values()}
-    targets = [_packed_info(info, chosen[info.name]) for info in reader.tensors.values()]
-    described = {name: reader.tensors[name].dtype for name, c in chosen.items() if c is not None}
-    note = json.dumps({"schema": SCHEMA, "dtypes": described})
+    plan = [_plan(reader, info, codec(spec), rules) for info in reader.tensors.values()]
+    dtypes = {p.info.name: p.info.dtype for p in plan if p.chosen is not None and p.info.is_float}
+    note = {METADATA_KEY: json.dumps({"schema": SCHEMA, "dtypes": dtypes})} if dtypes else {}
     reports = []
     with replacing(out) as file:
-        writer = SafetensorsWriter(file, targets, {**reader.metadata, METADATA_KEY: note})
-        for info in reader.tensors.values():
+        writer = SafetensorsWriter(file, [p.target() for p in plan], {**reader.metadata, **note})
+        for p in plan:
             if progress is not None:
-                progress(info.name)
-            reports.append(_write_tensor(reader, writer, info, chosen[info.name]))
+                progress(p.info.name)
+            reports.append(_write_tensor(reader, writer, p))
         writer.finish()
     return reports
 
@@ -199,41 +201,72 @@ def parse_rule(text: str) -> Rule:
     return pattern, spec
 
 
-def _choose(info: TensorInfo, default: Codec, rules: Sequence[Rule]) -> Codec | None:
-    """Return the codec of a tensor, None to copy it."""
-    spec = next((codec(spec) for pattern, spec in rules if re.search(pattern, info.name)), default)
-    if not info.is_float or spec.spec == "raw" or packet_nbytes(info.shape, spec) >= info.nbytes:
+def choose(info: TensorInfo, default: Codec, rules: Sequence[Rule]) -> Codec | None:
+    """Return the codec of a plain tensor, None to copy it."""
+    chosen = _ruled(info, default, rules)
+    if not info.is_float or chosen.spec == "raw" or packet_nbytes(info.shape, chosen) >= info.nbytes:
         return None
-    return spec
+    return chosen
 
 
-def _packed_info(info: TensorInfo, chosen: Codec | None) -> TensorInfo:
-    if chosen is None:
-        return info
-    nbytes = packet_nbytes(info.shape, chosen)
-    return TensorInfo(info.name, "U8", (nbytes,), nbytes)
+def _ruled(info: TensorInfo, default: Codec, rules: Sequence[Rule]) -> Codec:
+    return next((codec(spec) for pattern, spec in rules if re.search(pattern, info.name)), default)
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """One tensor: as the file has it, as numbers, and its new codec (None: copy)."""
+
+    info: TensorInfo
+    numbers: TensorInfo
+    chosen: Codec | None
+
+    @property
+    def is_packet(self) -> bool:
+        return self.info is not self.numbers
+
+    def target(self) -> TensorInfo:
+        if self.chosen is None:
+            return self.info
+        nbytes = packet_nbytes(self.numbers.shape, self.chosen, FLOATS[self.numbers.dtype])
+        return TensorInfo(self.info.name, "U8", (nbytes,), nbytes)
+
+
+def _plan(reader: SafetensorsReader, info: TensorInfo, default: Codec, rules: Sequence[Rule]) -> _Plan:
+    packet = _packed_floats(reader, info)
+    if packet is not None:
+        return _Plan(info, packet, _ruled(info, default, rules))
+    is_model = MODEL_KEY in reader.metadata
+    return _Plan(info, info, None if is_model else choose(info, default, rules))
+
+
+def _packed_floats(reader: SafetensorsReader, info: TensorInfo) -> TensorInfo | None:
+    """Return shape and float type of a tensor that is stored as a packet, else None."""
+    if info.dtype != "U8" or bytes(reader.raw(info.name)[:4]) != PACKET_MAGIC:
+        return None
+    packet = packet_of(reader, info.name)
+    dtype = next((name for name, kind in FLOATS.items() if kind == packet.dtype and name != "BF16"), None)
+    return None if dtype is None else TensorInfo(info.name, dtype, packet.shape, info.nbytes)
 
 
 def _plain_info(info: TensorInfo, shape: tuple[int, ...], dtype: str) -> TensorInfo:
     return TensorInfo(info.name, dtype, shape, math.prod(shape) * FLOATS[dtype].itemsize)
 
 
-def _write_tensor(
-    reader: SafetensorsReader, writer: SafetensorsWriter, info: TensorInfo, chosen: Codec | None
-) -> TensorReport:
-    if chosen is None:
+def _write_tensor(reader: SafetensorsReader, writer: SafetensorsWriter, plan: _Plan) -> TensorReport:
+    info = plan.info
+    if plan.chosen is None:
         writer.write(info.name, reader.raw(info.name))
         return _report(info, "copied", info.nbytes, info.nbytes)
-    values = reader.values(info.name)
+    values = _unpacked(reader, info.name) if plan.is_packet else reader.values(info.name)
     try:
-        packet = pack(values, chosen)
+        packet = pack(values, plan.chosen)
     except ValueError as error:
-        raise InputError(
-            f"{reader.path}: tensor {info.name!r}: {error}; name it in a rule to keep it"
-        ) from error
+        hint = "name it in a rule to keep it"
+        raise InputError(f"{reader.path}: tensor {info.name!r}: {error}; {hint}") from error
     writer.write(info.name, packet)
-    mse, worst = _error(values, unpack(packet))
-    return _report(info, chosen.spec, info.nbytes, len(packet), mse, worst)
+    errors = measured_error(values, unpack(packet))
+    return _report(plan.numbers, plan.chosen.spec, info.nbytes, len(packet), *errors)
 
 
 def _report(
@@ -242,7 +275,7 @@ def _report(
     return TensorReport(info.name, info.dtype, info.shape, spec, before, after, mse, worst)
 
 
-def _error(x: NDArray[Any], decoded: NDArray[Any]) -> tuple[float, float]:
+def measured_error(x: NDArray[Any], decoded: NDArray[Any]) -> tuple[float, float]:
     """Return relative MSE and largest error, in float64; non-finite values count as exact."""
     x, decoded = x.reshape(-1), decoded.reshape(-1)
     energy = lost = worst = 0.0
@@ -277,8 +310,11 @@ def _described(reader: SafetensorsReader) -> dict[str, str]:
 
 
 def _decoded(reader: SafetensorsReader, name: str, dtype: str) -> NDArray[np.uint8]:
+    return to_dtype(_unpacked(reader, name), dtype).reshape(-1).view(np.uint8)
+
+
+def _unpacked(reader: SafetensorsReader, name: str) -> NDArray[Any]:
     try:
-        values = unpack(reader.raw(name).data)
+        return unpack(reader.raw(name).data)
     except CodecError as error:
         raise InputError(f"{reader.path}: tensor {name!r} is damaged: {error}") from error
-    return to_dtype(values, dtype).reshape(-1).view(np.uint8)
