@@ -29,6 +29,7 @@ _HOME = {
     "Prices": "scrimp.cost",
     "bill": "scrimp.cost",
     "CodecError": "scrimp.errors",
+    "minimize": "scrimp.train",
     "run": "scrimp.comm",
     "shard_bounds": "scrimp.comm",
     "shared_array": "scrimp.comm",

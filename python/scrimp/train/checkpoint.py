@@ -1,0 +1,88 @@
+"""Checkpoints: everything that the next step depends on, of all ranks, in one file that is whole or absent.
+
+Rank 0 collects the others' parts and writes. A fit that begins again from a checkpoint makes the same steps,
+bit for bit, as one that was never interrupted. A checkpoint of another problem, or of other settings, is
+refused.
+"""
+
+from __future__ import annotations
+
+import os
+import zlib
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import load, save
+
+from scrimp.comm import Comm
+from scrimp.errors import InputError
+from scrimp.train.storage import read_tensors, write_tensors
+
+SCHEMA = "scrimp.checkpoint/1"
+
+
+class Progress(NamedTuple):
+    """Where a fit stands.
+
+    Attributes
+    ----------
+    arrays : dict
+        The state of this rank.
+    record : dict
+        What all ranks agree on, as JSON: counters, history, what was spent.
+    """
+
+    arrays: dict[str, NDArray[Any]]
+    record: dict[str, Any]
+
+
+def save_progress(
+    path: str | os.PathLike[str], comm: Comm, problem: Mapping[str, Any], progress: Progress
+) -> None:
+    """Write a checkpoint; every rank must call it."""
+    plain = {name: np.ascontiguousarray(a) for name, a in progress.arrays.items()}
+    parts = comm.all_gather_bytes(save(plain))
+    if comm.rank == 0:
+        tensors = {f"{rank}/{name}": a for rank, part in enumerate(parts) for name, a in load(part).items()}
+        document = {"schema": SCHEMA, "problem": dict(problem), "record": progress.record}
+        write_tensors(path, tensors, document)
+    comm.barrier()
+
+
+def load_progress(path: str | os.PathLike[str], rank: int, problem: Mapping[str, Any]) -> Progress | None:
+    """Read a rank's part of a checkpoint, or return None where there is none.
+
+    Raises
+    ------
+    InputError
+        The file is damaged, or of another problem; the message names what differs.
+    """
+    if not os.path.exists(path):
+        return None
+    tensors, document = read_tensors(path, SCHEMA)
+    found = document.get("problem", {})
+    differ = sorted(key for key in {*found, *problem} if found.get(key) != problem.get(key))
+    if differ:
+        what = ", ".join(f"{key} {found.get(key)!r} there, {problem.get(key)!r} here" for key in differ)
+        raise InputError(f"{os.fspath(path)}: checkpoint of another fit ({what}); remove it to begin anew")
+    prefix = f"{rank}/"
+    arrays = {name.removeprefix(prefix): a for name, a in tensors.items() if name.startswith(prefix)}
+    return Progress(arrays, document["record"])
+
+
+def fingerprint(*arrays: Any, rows: int = 256) -> str:
+    """Return a short digest of shapes, types and up to `rows` evenly spaced rows of each array.
+
+    Examples
+    --------
+    >>> fingerprint(np.zeros(3)) == fingerprint(np.ones(3))
+    False
+    """
+    digest = 0
+    for a in arrays:
+        some = np.asarray(a[:: max(1, a.shape[0] // rows)]) if getattr(a, "shape", ()) else np.asarray(a)
+        described = f"{getattr(a, 'shape', ())}{some.dtype}".encode()
+        digest = zlib.crc32(np.ascontiguousarray(some).tobytes(), zlib.crc32(described, digest))
+    return f"{digest:08x}"

@@ -1,0 +1,127 @@
+"""What a training run is told, what it hands from step to step, and what it gives back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from scrimp.cost import Budget
+from scrimp.train.exchange import Wire
+from scrimp.train.optimizers import Optimizer, adam, decayed, sgd
+from scrimp.train.structure import Structure, Vector
+from scrimp.usage import Usage
+
+SOLVERS = ("sgd", "adam", "lbfgs")
+
+
+class Report(NamedTuple):
+    """What a callback is told after each epoch (sgd, adam) or iteration (lbfgs).
+
+    Attributes
+    ----------
+    iteration : int
+        Epochs or iterations done.
+    value : float
+        Mean of the objective: over the batches of the epoch, or over all rows.
+    weights : callable
+        Returns the weights as every rank sees them, in the structure of `w0`.
+    """
+
+    iteration: int
+    value: float
+    weights: Callable[[], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Settings of `minimize`; see there."""
+
+    solver: str
+    shard: str
+    wire: Wire
+    sync_every: int
+    batch_size: int
+    learning_rate: float
+    momentum: float
+    nesterov: bool
+    schedule: str
+    max_iter: int
+    tol: float
+    seed: int
+    budget: Budget | None
+    checkpoint: str | None
+    callback: Callable[[Report], bool | None] | None
+
+    def __post_init__(self) -> None:
+        if self.solver not in SOLVERS:
+            raise ValueError(f"unknown solver {self.solver!r}; known: {', '.join(SOLVERS)}")
+        if self.shard not in ("rows", "zero"):
+            raise ValueError(f"unknown shard {self.shard!r}; known: rows, zero")
+        for name in ("sync_every", "batch_size", "max_iter"):
+            if not getattr(self, name) >= 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)!r}")
+        if self.sync_every > 1 and (self.shard != "rows" or self.solver == "lbfgs"):
+            raise ValueError("sync_every above 1 needs shard='rows' and solver='sgd' or 'adam'")
+
+    def rule(self, total_steps: int) -> Optimizer:
+        """Return the update rule of a stochastic solver."""
+        rate = decayed(self.learning_rate, self.schedule, total_steps)
+        return adam(rate) if self.solver == "adam" else sgd(rate, self.momentum, self.nesterov)
+
+    def identity(self, structure: Structure, size: int) -> dict[str, Any]:
+        """Return what a checkpoint must agree with; how long to train is not in it."""
+        wire = self.wire
+        facts: dict[str, Any] = {"workers": size, "weights": structure.size, "dtype": str(structure.dtype)}
+        facts |= {name: getattr(self, name) for name in ("solver", "shard", "sync_every", "seed")}
+        facts |= {
+            "compress": f"{wire.gradient},{wire.weight}",
+            "raw_below": wire.raw_below,
+            "feedback": wire.feedback,
+        }
+        if self.solver != "lbfgs":
+            facts |= {
+                name: getattr(self, name) for name in ("batch_size", "learning_rate", "momentum", "schedule")
+            }
+        return facts
+
+
+class Outcome(NamedTuple):
+    """Result of a loop, the same on every rank."""
+
+    vector: Vector
+    value: float
+    n_iter: int
+    history: list[float]
+    stop: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """What `minimize` found.
+
+    Attributes
+    ----------
+    w : array, or tuple, list or dict of arrays
+        The weights, in the structure of `w0`; the exact master weights, whatever codec they travelled in.
+    value : float
+        Last entry of `history`.
+    n_iter : int
+        Epochs (sgd, adam) or iterations (lbfgs), those before a checkpoint included.
+    history : list of float
+        Mean of the objective by epoch (over its batches, as the weights moved) or by iteration (over all
+        rows).
+    stop : str
+        Why it ended: `"converged"`, `"max_iter"`, `"callback"`, or `"stalled"` where no lower value can be
+        found at the precision of the gradients.
+    usage : Usage
+        Of all ranks, the start of processes included.
+    """
+
+    w: Any
+    value: float
+    n_iter: int
+    history: list[float]
+    stop: str
+    usage: Usage

@@ -1,0 +1,188 @@
+"""The loop of the mini-batch solvers on one rank: batches, exchange, update; then what ends an epoch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scrimp.comm import Comm
+from scrimp.train.checkpoint import Progress, save_progress
+from scrimp.train.exchange import Exchange, exchange_for, sum_over_ranks
+from scrimp.train.optimizers import Optimizer, State
+from scrimp.train.options import Options, Outcome, Report
+from scrimp.train.rows import Batches, take_rows
+from scrimp.train.structure import Structure, Vector
+from scrimp.train.watch import Watch
+
+PATIENCE = 5  # epochs without progress before a run counts as converged
+Gradient = Callable[[Vector, Any], tuple[float, Vector]]
+
+
+class Stepper:
+    """One update of the weights from one gradient of each rank.
+
+    With `sync_every=H > 1` a rank takes H steps of its own, then the ranks average how far they went (local
+    SGD); what travels is the encoded difference.
+    """
+
+    def __init__(self, exchange: Exchange, rule: Optimizer, w: Vector, sync_every: int) -> None:
+        self._exchange, self._rule, self._every = exchange, rule, sync_every
+        self.master = w[exchange.own].copy()
+        self.state: State = rule.init(self.master)
+        self._anchor = self.master.copy() if sync_every > 1 else self.master[:0]
+        self.weights = exchange.publish(self.master)
+
+    def step(self, gradient: Vector, share: float, count: int) -> None:
+        """Take a step; `share` is this rank's part of the rows, times the number of ranks."""
+        if self._every > 1:
+            self._local_step(gradient, share, count)
+            return
+        own = self._exchange.reduce(gradient * gradient.dtype.type(share))
+        change, self.state = self._rule.update(own, self.state, count)
+        self.master = self.master + change
+        self.weights = self._exchange.publish(self.master)
+
+    def _local_step(self, gradient: Vector, share: float, count: int) -> None:
+        if share > 0:
+            change, self.state = self._rule.update(gradient, self.state, count)
+            self.master = self.master + change
+        if (count + 1) % self._every == 0:
+            self.meet(share)
+        self.weights = self.master
+
+    def meet(self, share: float) -> None:
+        """Average how far the ranks went since they last met."""
+        if self._every > 1:
+            went = (self.master - self._anchor) * self.master.dtype.type(share)
+            self._anchor = self._anchor + self._exchange.reduce(went)
+            self.master = self.weights = self._anchor.copy()
+
+    def to_arrays(self) -> dict[str, NDArray[Any]]:
+        """Return all that the next step depends on."""
+        arrays: dict[str, NDArray[Any]] = {
+            "master": self.master,
+            "anchor": self._anchor,
+            "weights": self.weights,
+        }
+        arrays |= {f"rule.{name}": a for name, a in self.state.items()}
+        return arrays | {f"wire.{name}": a for name, a in self._exchange.state().items()}
+
+    def from_arrays(self, arrays: dict[str, NDArray[Any]]) -> None:
+        """Undo `to_arrays`."""
+        self.master, self._anchor, self.weights = arrays["master"], arrays["anchor"], arrays["weights"]
+        self.state = _under("rule.", arrays)
+        self._exchange.load_state(_under("wire.", arrays))
+
+
+class StochasticLoop:
+    """Epochs of mini-batches over the rows of one rank."""
+
+    def __init__(
+        self,
+        comm: Comm,
+        gradient: Gradient,
+        w: Vector,
+        shard: Any,
+        rows_by_rank: tuple[int, ...],
+        options: Options,
+    ) -> None:
+        self._comm, self._gradient, self._shard, self._options = comm, gradient, shard, options
+        self._batches = Batches(rows_by_rank, options.batch_size, options.seed)
+        rule = options.rule(self._batches.steps * options.max_iter)
+        self._stepper = Stepper(
+            exchange_for(options.shard, comm, w.size, options.wire), rule, w, options.sync_every
+        )
+        self._exchange = self._stepper._exchange
+        self._epoch = self._step = 0
+        self._epoch_sum = 0.0
+        self._history: list[float] = []
+        self._problem: dict[str, Any] = {}
+
+    def resume(self, progress: Progress) -> None:
+        """Continue where a checkpoint stopped."""
+        self._epoch, self._step = progress.record["epoch"], progress.record["step"]
+        self._history = list(progress.record["history"])
+        arrays = dict(progress.arrays)
+        self._epoch_sum = float(arrays.pop("epoch_sum")[0])
+        self._stepper.from_arrays(arrays)
+
+    def run(self, watch: Watch, problem: dict[str, Any], structure: Structure) -> Outcome:
+        """Train until a rule says stop."""
+        self._problem = problem
+        stop = _verdict(self._history, self._options) if self._step == 0 else None
+        while stop is None:
+            stop = self._run_epoch(watch)
+            if stop is None:
+                stop = self._between_epochs(watch, structure)
+        vector = self._exchange.gather(self._stepper.master)
+        value = self._history[-1] if self._history else math.nan
+        return Outcome(vector, value, self._epoch, self._history, stop, watch.message)
+
+    def _run_epoch(self, watch: Watch) -> str | None:
+        order = self._batches.order(self._epoch, self._comm.rank)
+        while self._step < self._batches.steps:
+            self._one_step(order)
+            count = self._epoch * self._batches.steps + self._step
+            if watch.due(count) and watch.over_budget(count):
+                self._save(watch)
+                return "budget"
+        return None
+
+    def _one_step(self, order: NDArray[np.int64]) -> None:
+        step, batches = self._step, self._batches
+        rows = order[batches.span(step, self._comm.rank)]
+        gradient = np.zeros_like(self._stepper.weights)
+        if rows.size:
+            value, gradient = self._gradient(self._stepper.weights, take_rows(self._shard, rows))
+            self._epoch_sum += value * rows.size
+        share = rows.size * self._comm.size / max(batches.rows_in_step(step), 1)
+        self._stepper.step(gradient, share, self._epoch * batches.steps + step)
+        self._step += 1
+
+    def _between_epochs(self, watch: Watch, structure: Structure) -> str | None:
+        rows = sum(self._batches.rows_by_rank)
+        own_rows = self._batches.rows_by_rank[self._comm.rank]
+        self._stepper.meet(own_rows * self._comm.size / rows)
+        mean = float(sum_over_ranks(self._comm, np.array([self._epoch_sum]))[0]) / rows
+        if not math.isfinite(mean):
+            raise FloatingPointError(
+                f"diverged in epoch {self._epoch}: mean value {mean}; lower the learning_rate"
+            )
+        self._history.append(mean)
+        self._epoch, self._step, self._epoch_sum = self._epoch + 1, 0, 0.0
+        stop = _verdict(self._history, self._options) or self._ask(watch, structure, mean)
+        self._save(watch)
+        return stop
+
+    def _ask(self, watch: Watch, structure: Structure, mean: float) -> str | None:
+        callback = self._options.callback
+        if callback is None:
+            return None
+        report = Report(self._epoch, mean, lambda: structure.unflatten(self._stepper.weights.copy()))
+        return "callback" if watch.agree(lambda: bool(callback(report))) else None
+
+    def _save(self, watch: Watch) -> None:
+        path = self._options.checkpoint
+        if path is None:
+            return
+        record = {"epoch": self._epoch, "step": self._step, "history": self._history}
+        record["spent"] = watch.spent().to_dict()
+        arrays = self._stepper.to_arrays() | {"epoch_sum": np.array([self._epoch_sum])}
+        save_progress(path, self._comm, self._problem, Progress(arrays, record))
+
+
+def _verdict(history: list[float], options: Options) -> str | None:
+    if len(history) >= options.max_iter:
+        return "max_iter"
+    if len(history) <= PATIENCE:
+        return None
+    before, last = min(history[:-PATIENCE]), min(history[-PATIENCE:])
+    return "converged" if last > before - options.tol * abs(before) else None
+
+
+def _under(prefix: str, arrays: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    return {name.removeprefix(prefix): a for name, a in arrays.items() if name.startswith(prefix)}

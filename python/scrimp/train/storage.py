@@ -1,0 +1,112 @@
+"""Files of named tensors: safetensors with one JSON document in the metadata, written all or nothing.
+
+Checkpoints and models are such files. Reading one executes nothing and trusts nothing: damage raises
+InputError.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scrimp.errors import InputError
+
+Tensors = dict[str, NDArray[Any]]
+DOCUMENT = "scrimp"  # key of the JSON document in the safetensors metadata
+
+
+def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
+    """Write a file so that it holds either the old content or all of the new, even after a power cut.
+
+    A temporary file in the same folder is written, synced and renamed. The file keeps the mode that it has,
+    and gets the usual one (by the umask) if it is new.
+    """
+    path = Path(path)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, _mode_for(path))
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise
+    _sync_folder(path.parent)
+
+
+def write_tensors(
+    path: str | os.PathLike[str], tensors: Mapping[str, NDArray[Any]], document: dict[str, Any]
+) -> int:
+    """Write tensors and a JSON document to one file, atomically; return its size in bytes."""
+    from safetensors.numpy import save
+
+    plain = {name: np.ascontiguousarray(a) for name, a in tensors.items()}
+    content = save(plain, metadata={DOCUMENT: json.dumps(document, allow_nan=False)})
+    write_atomically(path, content)
+    return len(content)
+
+
+def read_tensors(path: str | os.PathLike[str], schema: str) -> tuple[Tensors, dict[str, Any]]:
+    """Read what `write_tensors` wrote.
+
+    Parameters
+    ----------
+    path : path
+        The file.
+    schema : str
+        Name and version that the document must have, for example `scrimp.model/1`.
+
+    Raises
+    ------
+    InputError
+        The file is missing, damaged, cut short, no safetensors file, or of another schema.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(os.fspath(path), framework="numpy") as file:
+            document = _document(path, file.metadata(), schema)
+            return {name: file.get_tensor(name) for name in file.keys()}, document  # noqa: SIM118
+    except FileNotFoundError as error:
+        raise InputError(f"{os.fspath(path)}: no such file") from error
+    except (SafetensorError, OSError, TypeError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{os.fspath(path)}: damaged, or not a {schema} file ({error})") from error
+
+
+def _document(path: str | os.PathLike[str], metadata: dict[str, str] | None, schema: str) -> dict[str, Any]:
+    document = json.loads((metadata or {}).get(DOCUMENT, "{}"))
+    found = document.get("schema") if isinstance(document, dict) else None
+    if found != schema:
+        what = f"a {found} file" if isinstance(found, str) else "a file of some other program"
+        raise InputError(f"{os.fspath(path)}: expected a {schema} file, got {what}")
+    assert isinstance(document, dict)
+    return document
+
+
+def _mode_for(path: Path) -> int:
+    with contextlib.suppress(FileNotFoundError):
+        return path.stat().st_mode & 0o7777
+    mask = os.umask(0)
+    os.umask(mask)
+    return 0o666 & ~mask
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
