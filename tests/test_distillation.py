@@ -239,6 +239,20 @@ def test_classes_are_learned_from_probabilities(rng):
     assert np.allclose(r.student.predict_proba(X), teacher.predict_proba(X), atol=1e-3)
 
 
+def test_a_student_that_reads_probabilities_gets_them_and_no_repeated_rows(rng):
+    class Reader(LogisticRegression):
+        def fit_soft(self, X, probabilities, classes):
+            self.got_ = X.shape, probabilities, list(classes)
+            return self.fit(X, classes[probabilities.argmax(axis=1)])
+
+    X = rng.normal(size=(200, 2))
+    y = np.where(X[:, 0] > 0, "yes", "no")
+    teacher = LogisticRegression().fit(X, y)
+    shape, probabilities, classes = scrimp.distill(teacher, Reader(), X, y, alpha=0.25).student.got_
+    assert (shape, classes) == ((200, 2), ["no", "yes"])
+    assert np.allclose(probabilities[:, 1], 0.75 * (y == "yes") + 0.25 * teacher.predict_proba(X)[:, 1])
+
+
 def test_temperature_softens_the_students_probabilities(rng):
     X = rng.normal(size=(600, 2))
     teacher = LogisticRegression().fit(X, X[:, 0] > 0)

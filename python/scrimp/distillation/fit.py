@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -47,7 +48,8 @@ def distill(
         For numbers `predict(X)` or `teacher(X)`; for classes `predict_proba(X)`, or a callable that returns
         probabilities. Its columns are `teacher.classes_`, else the sorted labels, else 0, 1, ….
     student : estimator with the interface of scikit-learn
-        A copy is fitted; a pipeline is fine. A classifier makes this a classification.
+        A copy is fitted; a pipeline is fine. A classifier makes this a classification; if it has a method
+        `fit_soft(X, probabilities, classes)`, that is called, else rows are repeated, see `alpha`.
     X : array or data frame, n rows
         What teacher and student read. The teacher is asked in chunks.
     y : array of n, optional
@@ -101,10 +103,10 @@ def distill(
     task = (_Classes if is_classifier(student) else _Numbers)(teacher, y, alpha, temperature, teacher_trust)
     with Meter() as asking:
         soft = soft_targets(teacher, X, method=task.method, cache=cache, cache_key=cache_key)
-    fitted, spent = _fitted(student, *task.training_rows(X, soft))
+    fitted, spent = _fitted(student, lambda model: task.teach(model, X, soft))
     twin = None
     if y is not None and y_test is not None:
-        twin = _fitted(student, X, np.asarray(y), None)
+        twin = _fitted(student, lambda model: model.fit(X, np.asarray(y)))
     bills = bill(asking.usage, prices), bill(spent, prices)
     return Distilled(fitted, _report(task, soft, fitted, twin, X_test, y_test, bills, prices))
 
@@ -122,15 +124,15 @@ class _Numbers:
             raise ValueError("teacher_trust compares the teacher with labels: it needs y, or Φ as an array")
         self.teacher, self.y, self.alpha, self.temperature, self.trust = teacher, y, alpha, temperature, trust
 
-    def training_rows(self, X: Any, soft: SoftTargets) -> tuple[Any, Any, Any]:
-        """Rows, targets and weights; rows that weigh nothing are left out."""
+    def teach(self, model: Any, X: Any, soft: SoftTargets) -> None:
+        """Fit on mixed targets; rows that weigh nothing are left out."""
         target, weight = mixed_targets(soft.values, self.y, self.alpha, self._phi(soft.values))
         used = weight > 0
         if not used.any():
             raise ValueError("teacher_trust leaves no row with any weight: lower alpha or raise η")
         if not used.all():
             X, target, weight = _take(X, used), target[used], weight[used]
-        return X, target, None if np.ptp(weight) == 0 else weight
+        model.fit(X, target, **_weight_argument(model, None if np.ptp(weight) == 0 else weight))
 
     def _phi(self, soft: npt.NDArray[np.float64]) -> npt.ArrayLike:
         if self.trust is None:
@@ -157,7 +159,7 @@ class _Numbers:
 
 
 class _Classes:
-    """Classification: each row is repeated once a class, weighted by the mixed probability of that class."""
+    """Classification: the student learns the mixed probabilities, by itself or from repeated rows."""
 
     metric = "accuracy"
     method = "predict_proba"
@@ -169,14 +171,17 @@ class _Classes:
             raise ValueError("teacher_trust is for numbers: the squared error of a class means nothing")
         self.teacher, self.y, self.alpha, self.temperature = teacher, y, alpha, temperature
 
-    def training_rows(self, X: Any, soft: SoftTargets) -> tuple[Any, Any, Any]:
-        """Rows repeated, their classes and their weights."""
+    def teach(self, model: Any, X: Any, soft: SoftTargets) -> None:
+        """Fit on mixed probabilities; a model that cannot read them gets each row once a class, weighted."""
         probabilities = soften(soft.values, self.temperature)
         classes = self._classes(probabilities)
         hard = None if self.y is None else (np.asarray(self.y)[:, None] == classes).astype(np.float64)
         mixed, _ = mixed_targets(probabilities, hard, self.alpha)
+        if hasattr(model, "fit_soft"):
+            model.fit_soft(X, mixed, classes)
+            return
         row, column = np.nonzero(mixed > 0)
-        return _take(X, row), classes[column], mixed[row, column]
+        model.fit(_take(X, row), classes[column], **_weight_argument(model, mixed[row, column]))
 
     def _classes(self, probabilities: npt.NDArray[np.float64]) -> npt.NDArray[Any]:
         if probabilities.ndim != 2:
@@ -236,13 +241,13 @@ def _report(
     )
 
 
-def _fitted(student: Any, X: Any, target: Any, weight: Any) -> tuple[Any, Usage]:
+def _fitted(student: Any, fit: Callable[[Any], object]) -> tuple[Any, Usage]:
     """Fit a copy; its usage holds the bytes that the student's own bill counted."""
     from sklearn.base import clone
 
     model = clone(student)
     with Meter() as meter:
-        model.fit(X, target, **_weight_argument(model, weight))
+        fit(model)
     own = getattr(getattr(model, "steps", [(None, model)])[-1][1], "bill_", None)
     if own is None:
         return model, meter.usage

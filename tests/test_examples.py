@@ -1,0 +1,25 @@
+"""Every example runs from the command line and ends well."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = sorted((Path(__file__).resolve().parent.parent / "examples").glob("*.py"))
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
+def test_example_runs(path, tmp_path):
+    done = subprocess.run([sys.executable, path], cwd=tmp_path, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert done.stdout
+
+
+def test_the_article_keeps_its_forty_lines_and_finds_the_weights(tmp_path):
+    path = EXAMPLES[0].with_name("article.py")
+    code = [line for line in path.read_text().splitlines() if line.strip()]
+    assert len(code) <= 40
+    done = subprocess.run([sys.executable, path], cwd=tmp_path, capture_output=True, text=True, timeout=100)
+    assert "w′ = [ 1. -1.]" in done.stdout
