@@ -41,6 +41,39 @@ def test_all_ranks_hold_identical_bytes_near_the_mean(size: int) -> None:
         assert np.max(np.abs(got - exact), initial=0.0) <= ceiling
 
 
+def native_and_generic(comm: Comm) -> None:
+    """The same calls through the native all-reduce and through the free functions."""
+    worlds = [Comm(comm.transport, native=True), Comm(comm.transport, native=False)]
+    kinds = [None, "ef14", "ef21"]
+    for codec, kind, op in itertools.product([*CODECS, "step:k=0.125,bits=16"], kinds, ["mean", "sum"]):
+        if kind and not scrimp.codec(codec).contractive:
+            continue
+        results = []
+        for world in worlds:
+            feedback = scrimp.ErrorFeedback(kind) if kind else None
+            for n, step in itertools.product([0, 1, 129, 1009, 40000], range(2)):
+                x = values_of(comm.rank, n) * (step + 1)
+                world.all_reduce(x, codec=codec, op=op, feedback=feedback, name=f"{n}", raw_below=0)
+                results.append(x.tobytes())
+            state = feedback.state_dict()["residuals"] if feedback else {}
+            results.append(b"".join(state[k].tobytes() for k in sorted(state)))
+            results.append(str((world.usage.wire_bytes, world.usage.raw_bytes)))
+        half = len(results) // 2
+        assert results[:half] == results[half:], (codec, kind, op)
+    for dtype in ("f4", "f8", "i4", "i8"):
+        pair = []
+        for world in worlds:
+            x = (values_of(comm.rank, 20001, np.float64) * 1e6).astype(dtype)
+            world.all_reduce(x, op="sum")
+            pair.append(x.tobytes())
+        assert pair[0] == pair[1], dtype
+
+
+@pytest.mark.parametrize("size", [2, 3, 5])
+def test_the_native_all_reduce_equals_the_generic_one_byte_for_byte(size: int) -> None:
+    scrimp.run(native_and_generic, workers=size)
+
+
 def constants(comm: Comm) -> None:
     total = comm.size * (comm.size + 1) / 2
     for n, codec in itertools.product(

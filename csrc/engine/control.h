@@ -21,7 +21,8 @@ struct alignas(64) RankState {
   std::atomic<std::uint32_t> sleeping;
   std::atomic<std::uint32_t> phase;
   std::atomic<std::int32_t> pid;
-  std::atomic<std::uint64_t> barriers;  // barriers this rank has entered
+  std::atomic<std::uint64_t> barriers;   // barriers this rank has entered
+  std::atomic<std::uint64_t> operation;  // how many operations it has entered << 32 | tag of the last
 };
 
 // Bytes from one rank to one other: `written` and `read` only grow, their difference is what waits in the ring.
@@ -42,10 +43,13 @@ constexpr std::uint32_t kControlMagic = 0x73637231;  // "scr1"
 static_assert(std::atomic<std::uint64_t>::is_always_lock_free);
 
 // Where things lie: Control, RankState[size], RingState[size·size], ring bytes [size·size][ring_nbytes]; ring (i, j)
-// carries bytes from i to j and (i, i) stays empty.
+// carries bytes from i to j and (i, i) stays empty. Behind `total` begin the outboxes, two a rank, each with room to grow:
+// the file is sparse, and a rank allocates what it needs of its own.
 struct Layout {
+  static constexpr std::size_t kOutboxStride = std::size_t{1} << 36;
   std::size_t ranks, rings, bytes, total;
   static Layout of(int size, std::size_t ring_nbytes);
+  std::size_t outbox(int rank, int half) const { return (static_cast<std::size_t>(2 * rank + half) + 1) * kOutboxStride; }
 };
 
 }  // namespace scrimp

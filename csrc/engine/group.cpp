@@ -19,6 +19,7 @@ constexpr int kSpins = 2000;
 constexpr int kYields = 20;
 constexpr int kSliceMs = 100;  // one sleep at most; a stopped and resumed machine counts as one slice
 constexpr std::size_t kMaxRingNbytes = 256 * 1024, kMinRingNbytes = 4096, kAllRingsNbytes = std::size_t{64} << 20;
+constexpr std::size_t kThreadOutboxNbytes = std::size_t{64} << 20;
 
 std::size_t choose_ring_nbytes(int size) {
   const std::size_t n_rings = std::max(1, size * (size - 1));
@@ -62,22 +63,37 @@ std::unique_ptr<Group> Group::create(int size, std::size_t ring_nbytes) {
   control->size = size;
   control->ring_nbytes = ring_nbytes;
   control->magic = kControlMagic;
-  return std::unique_ptr<Group>(new Group(std::move(segment), kSupervisor, 0));
+  return std::unique_ptr<Group>(new Group(std::make_shared<Segment>(std::move(segment)), kSupervisor, 0));
 }
 
-Group::Group(int fd, int rank, double timeout_s) : Group(Segment::open(fd), rank, timeout_s) {
+Group::Group(int fd, int rank, double timeout_s)
+    : Group(std::make_shared<Segment>(Segment::open(fd)), rank, timeout_s) {
   require(rank >= 0 && rank < size(), "rank must be in 0…", size() - 1, ", got ", rank);
   require(timeout_s > 0, "timeout must be positive, got ", timeout_s);
 }
 
-Group::Group(Segment segment, int rank, double timeout_s)
-    : segment_(std::move(segment)), control_(reinterpret_cast<Control*>(segment_.data())), rank_(rank), timeout_s_(timeout_s) {
-  require(segment_.nbytes() >= sizeof(Control) && control_->magic == kControlMagic, "not a segment of scrimp");
+std::vector<std::unique_ptr<Group>> Group::create_threads(int size, double timeout_s, std::size_t ring_nbytes) {
+  const std::unique_ptr<Group> supervisor = create(size, ring_nbytes);
+  // Mapped once and for all: a thread that grew an outbox would pull it away from the others.
+  for (Extent& outbox : *supervisor->outboxes_) outbox.map(kThreadOutboxNbytes);
+  std::vector<std::unique_ptr<Group>> groups;
+  for (int rank = 0; rank < size; ++rank) {
+    groups.push_back(std::unique_ptr<Group>(new Group(supervisor->segment_, rank, timeout_s)));
+    groups.back()->outboxes_ = supervisor->outboxes_;
+  }
+  return groups;
+}
+
+Group::Group(std::shared_ptr<const Segment> segment, int rank, double timeout_s)
+    : segment_(std::move(segment)), control_(reinterpret_cast<Control*>(segment_->data())), rank_(rank), timeout_s_(timeout_s) {
+  require(segment_->nbytes() >= sizeof(Control) && control_->magic == kControlMagic, "not a segment of scrimp");
   const Layout layout = Layout::of(size(), control_->ring_nbytes);
-  require(segment_.nbytes() >= layout.total, "the segment is cut short");
-  ranks_ = reinterpret_cast<RankState*>(segment_.data() + layout.ranks);
-  rings_ = reinterpret_cast<RingState*>(segment_.data() + layout.rings);
-  bytes_ = segment_.data() + layout.bytes;
+  require(segment_->nbytes() >= layout.total, "the segment is cut short");
+  ranks_ = reinterpret_cast<RankState*>(segment_->data() + layout.ranks);
+  rings_ = reinterpret_cast<RingState*>(segment_->data() + layout.rings);
+  bytes_ = segment_->data() + layout.bytes;
+  outboxes_ = std::make_shared<std::vector<Extent>>();
+  for (int i = 0; i < 2 * size(); ++i) outboxes_->emplace_back(fd(), layout.outbox(i / 2, i % 2));
   spins_ = size() <= usable_cores() ? kSpins : 0;
 }
 
@@ -155,36 +171,64 @@ Progress Group::sleep(Waitable& what, double& waited_s, double timeout_s, const 
   const std::uint32_t seen = me.doorbell.load();
   me.sleeping.store(1);
   // A ring before this store is seen by advance(); one after it changes the word that futex_wait compares.
-  const Progress progress = what.advance();
+  Progress progress = what.advance();
   const auto start = clock::now();
   bool interrupted = false;
-  if (progress == Progress::kIdle && ending().cause == Cause::kNone)
+  if (progress == Progress::kIdle && ending().cause == Cause::kNone && absent(what).cause == Cause::kNone)
     interrupted = !futex_wait(me.doorbell, seen, kSliceMs);
   me.sleeping.store(0);
   if (progress != Progress::kIdle) return progress;
   const double slept_s = std::chrono::duration<double>(clock::now() - start).count();
   waited_s += std::min(slept_s, kSliceMs * 1e-3);
-  if (poll_ && (interrupted || slept_s >= kSliceMs * 1e-3)) {
-    try {
-      poll_();
-    } catch (...) {
-      end(Cause::kInterrupted, rank_);
-      throw;
-    }
+  if (interrupted || slept_s >= kSliceMs * 1e-3) poll_host();
+  const Ending late = waited_s >= timeout_s ? Ending{Cause::kStuck, first_missing(what)} : absent(what);
+  if (late.cause == Cause::kNone) return Progress::kIdle;
+  progress = what.advance();  // it may have come right before its sender left
+  if (progress != Progress::kIdle) return progress;
+  end(late.cause, late.rank);
+  if (late.cause != Cause::kStuck || ending().cause != Cause::kStuck) check_ending(label);
+  std::ostringstream message;
+  message << "rank " << rank_ << " got nothing from rank " << late.rank << " within " << timeout_s << " s in "
+          << with_peer(label, late.rank);
+  throw PeerError(message.str());
+}
+
+void Group::poll_host() {
+  if (!poll_) return;
+  try {
+    poll_();
+  } catch (...) {
+    end(Cause::kInterrupted, rank_);
+    throw;
   }
+}
+
+int Group::first_missing(const Waitable& what) const {
+  int rank = 0;
+  while (rank + 1 < size() && !what.waits_for(rank)) ++rank;
+  return rank;
+}
+
+// Whether somebody that is waited for will never come.
+Ending Group::absent(const Waitable& what) const {
   for (int rank = 0; rank < size(); ++rank) {
     if (!what.waits_for(rank)) continue;
-    const bool late = waited_s >= timeout_s;
-    if (!late && phase(rank) != Phase::kDone) continue;
-    const Progress last = what.advance();
-    if (last != Progress::kIdle) return last;
-    end(late ? Cause::kStuck : Cause::kFinished, rank);
-    if (!late || ending().cause != Cause::kStuck) check_ending(label);
-    std::ostringstream message;
-    message << "rank " << rank_ << " got nothing from rank " << rank << " within " << timeout_s << " s in " << with_peer(label, rank);
-    throw PeerError(message.str());
+    if (phase(rank) == Phase::kDone) return {Cause::kFinished, rank};
+    if (in_other_operation(rank)) return {Cause::kMismatch, rank};
   }
-  return Progress::kIdle;
+  return {};
+}
+
+// As many operations as this rank, but the last one is another.
+bool Group::in_other_operation(int rank) const {
+  const std::uint64_t theirs = state(rank).operation.load(), mine = state(rank_).operation.load();
+  return theirs >> 32 == mine >> 32 && theirs != mine;
+}
+
+void Group::enter(std::uint32_t tag, const std::string& label) {
+  check_ending(label);
+  std::atomic<std::uint64_t>& operation = state(rank_).operation;
+  operation.store(((operation.load() >> 32) + 1) << 32 | tag);
 }
 
 struct Barrier final : Waitable {
@@ -199,7 +243,6 @@ struct Barrier final : Waitable {
 };
 
 void Group::wait_barrier(double timeout_s, const std::string& label) {
-  check_ending(label);
   RankState& me = state(rank_);
   Barrier barrier(*this, me.barriers.load() + 1);
   me.barriers.store(barrier.entries);
@@ -208,7 +251,25 @@ void Group::wait_barrier(double timeout_s, const std::string& label) {
   wait(barrier, timeout_s, label);
 }
 
-void Group::barrier(const std::string& label) { wait_barrier(timeout_s_, label); }
+void Group::barrier(const std::string& label, std::uint32_t tag) {
+  enter(tag, label);
+  pass(label);
+}
+
+void Group::pass(const std::string& label) {
+  wait_barrier(timeout_s_, label);
+  for (int rank = 0; rank < size(); ++rank) {
+    if (!in_other_operation(rank)) continue;
+    end(Cause::kMismatch, rank);
+    check_ending(label);
+  }
+}
+
+std::byte* Group::outbox(int rank, int half, std::size_t nbytes) {
+  Extent& extent = (*outboxes_)[static_cast<std::size_t>(2 * rank + half)];
+  if (rank == rank_) extent.reserve(nbytes);
+  return extent.map(nbytes);
+}
 
 void Group::start(double timeout_s, bool watch) {
   RankState& me = state(rank_);
@@ -345,7 +406,7 @@ class Exchange final : public Waitable {
 
 void Group::exchange(std::span<const Message> sends, std::span<const Message> recvs, std::uint32_t tag,
                      const std::string& label) {
-  check_ending(label);
+  enter(tag, label);
   Exchange exchange(*this, sends, recvs, tag);
   wait(exchange, timeout_s_, label);
   if (exchange.mismatched()) check_ending(label);

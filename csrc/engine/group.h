@@ -7,6 +7,7 @@
 #include <span>
 #include <stdexcept>
 #include <string>
+#include <vector>
 
 #include "engine/control.h"
 #include "engine/segment.h"
@@ -45,13 +46,15 @@ class Group {
   static std::unique_ptr<Group> create(int size, std::size_t ring_nbytes = 0);
   // Takes part as `rank`. `timeout_s` bounds every wait that sees no progress. Owns `fd`.
   Group(int fd, int rank, double timeout_s);
+  // A group of threads of this process, on one mapping: what a race detector can follow. Index = rank.
+  static std::vector<std::unique_ptr<Group>> create_threads(int size, double timeout_s, std::size_t ring_nbytes = 0);
   ~Group();
   Group(const Group&) = delete;
   Group& operator=(const Group&) = delete;
 
   int size() const { return control_->size; }
   int rank() const { return rank_; }
-  int fd() const { return segment_.fd(); }
+  int fd() const { return segment_->fd(); }
   double timeout_s() const { return timeout_s_; }
 
   // Called about ten times a second while asleep and after a signal; what it throws ends the wait and the group.
@@ -62,10 +65,20 @@ class Group {
   // Says that this rank is through, so that its exit is no death. Peers that still wait for it get a PeerError.
   void leave(bool failed);
 
-  void barrier(const std::string& label);
+  void barrier(const std::string& label, std::uint32_t tag = 0);
+  // The two halves of it, for operations of several barriers: enter once, then pass at each.
+  void enter(std::uint32_t tag, const std::string& label);
+  void pass(const std::string& label);
   // Sends and receives all messages at once, without deadlock, in order for each pair of ranks. `tag` and lengths must
   // agree on both sides. `label` says in errors what is going on; "%p" in it becomes the peer.
   void exchange(std::span<const Message> sends, std::span<const Message> recvs, std::uint32_t tag, const std::string& label);
+
+  // Memory of `rank` that all ranks can read, [nbytes]; the own one is allocated by this call, so peers may look only
+  // after a barrier. There are two halves: what was written to one stays until its owner has passed a barrier after
+  // writing to the other.
+  std::byte* outbox(int rank, int half, std::size_t nbytes);
+
+  int next_half() { return half_ ^= 1; }
 
   // Ends all waiting, now and later, on every rank. Only the first cause counts.
   void end(Cause cause, int rank);
@@ -76,7 +89,7 @@ class Group {
  private:
   friend class Exchange;
   friend struct Barrier;
-  Group(Segment segment, int rank, double timeout_s);
+  Group(std::shared_ptr<const Segment> segment, int rank, double timeout_s);
 
   RankState& state(int rank) const { return ranks_[rank]; }
   RingState& ring(int from, int to) const { return rings_[from * size() + to]; }
@@ -88,13 +101,19 @@ class Group {
   void wait(Waitable& what, double timeout_s, const std::string& label);
   Progress sleep(Waitable& what, double& waited_s, double timeout_s, const std::string& label);
   void wait_barrier(double timeout_s, const std::string& label);
+  Ending absent(const Waitable& what) const;
+  bool in_other_operation(int rank) const;
+  int first_missing(const Waitable& what) const;
+  void poll_host();
 
-  Segment segment_;
+  std::shared_ptr<const Segment> segment_;
   Control* control_;
   RankState* ranks_;
   RingState* rings_;
   std::byte* bytes_;
+  std::shared_ptr<std::vector<Extent>> outboxes_;
   int rank_;
+  int half_ = 0;
   double timeout_s_;
   int spins_;
   std::function<void()> poll_;

@@ -22,6 +22,11 @@ namespace {
 
 [[noreturn]] void fail(int error, const char* what) { throw std::system_error(error, std::generic_category(), what); }
 
+std::size_t round_up(std::size_t nbytes) {
+  constexpr std::size_t kGrain = std::size_t{2} << 20;  // a huge page
+  return (nbytes + kGrain - 1) / kGrain * kGrain;
+}
+
 }  // namespace
 
 Segment Segment::create(std::size_t nbytes) {
@@ -61,6 +66,35 @@ Segment::~Segment() {
   if (fd_ >= 0) ::close(fd_);
 }
 
+Extent::Extent(Extent&& other) noexcept
+    : fd_(other.fd_), offset_(other.offset_), reserved_(other.reserved_), mapped_(other.mapped_),
+      data_(std::exchange(other.data_, nullptr)) {}
+
+Extent::~Extent() {
+  if (data_) munmap(data_, mapped_);
+}
+
+void Extent::reserve(std::size_t nbytes) {
+  if (nbytes <= reserved_) return;
+  nbytes = round_up(nbytes);
+  const int error = posix_fallocate(fd_, static_cast<off_t>(offset_ + reserved_), static_cast<off_t>(nbytes - reserved_));
+  if (error) fail(error, "cannot allocate shared memory");
+  reserved_ = nbytes;
+}
+
+std::byte* Extent::map(std::size_t nbytes) {
+  if (nbytes <= mapped_) return data_;
+  if (data_) munmap(data_, mapped_);
+  data_ = nullptr;
+  mapped_ = 0;
+  nbytes = round_up(nbytes);
+  void* memory = mmap(nullptr, nbytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd_, static_cast<off_t>(offset_));
+  if (memory == MAP_FAILED) fail(errno, "cannot map shared memory");
+  madvise(memory, nbytes, MADV_HUGEPAGE);
+  mapped_ = nbytes;
+  return data_ = static_cast<std::byte*>(memory);
+}
+
 bool engine_supported() {
   const int fd = open_pidfd(getpid());
   if (fd >= 0) ::close(fd);
@@ -74,6 +108,10 @@ Segment Segment::open(int) { unsupported_engine(); }
 Segment::Segment(int fd, std::size_t nbytes) : fd_(fd), data_(nullptr), nbytes_(nbytes) {}
 Segment::Segment(Segment&& other) noexcept : fd_(other.fd_), data_(other.data_), nbytes_(other.nbytes_) {}
 Segment::~Segment() = default;
+Extent::Extent(Extent&&) noexcept = default;
+Extent::~Extent() = default;
+void Extent::reserve(std::size_t) { unsupported_engine(); }
+std::byte* Extent::map(std::size_t) { unsupported_engine(); }
 bool engine_supported() { return false; }
 
 #endif

@@ -28,6 +28,25 @@ class Segment {
   std::size_t nbytes_;
 };
 
+// A part of a segment's file behind what Segment maps, mapped when needed and remapped when it must grow.
+class Extent {
+ public:
+  Extent(int fd, std::size_t offset) : fd_(fd), offset_(offset) {}
+  Extent(Extent&& other) noexcept;
+  Extent& operator=(Extent&&) = delete;
+  ~Extent();
+
+  // Allocates the pages of the first `nbytes` bytes. For the owner, before others map them.
+  void reserve(std::size_t nbytes);
+  // The first `nbytes` bytes; earlier pointers die.
+  std::byte* map(std::size_t nbytes);
+
+ private:
+  int fd_;
+  std::size_t offset_, reserved_ = 0, mapped_ = 0;
+  std::byte* data_ = nullptr;
+};
+
 // Whether this system offers what the local engine needs: Linux with memfd, futex and pidfd (>= 5.3).
 bool engine_supported();
 

@@ -1,7 +1,7 @@
 """Types of the native module. Internal: arguments are checked, never converted."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,7 +58,7 @@ class LocalGroup:
     def fd(self) -> int: ...
     def start(self, timeout_s: float, watch: bool = True) -> None: ...
     def leave(self, failed: bool) -> None: ...
-    def barrier(self, label: str) -> None: ...
+    def barrier(self, label: str, tag: int = 0) -> None: ...
     def exchange(
         self,
         sends: Sequence[tuple[int, NDArray[np.uint8]]],
@@ -66,6 +66,21 @@ class LocalGroup:
         tag: int,
         label: str,
     ) -> None: ...
+    def all_reduce_encoded(
+        self,
+        x: NDArray[np.float32],
+        codec: NativeCodec,
+        mean: bool,
+        write_nonfinite: bool,
+        tag: int,
+        label: str,
+        key: tuple[int, int, int, int],
+        feedback: str,
+        state: dict[str, NDArray[np.float32]],
+    ) -> tuple[Literal["finite", "nonfinite", "failed"], int, int]: ...
+    def all_reduce_raw(
+        self, x: NDArray[Any], mean: bool, write_nonfinite: bool, tag: int, label: str
+    ) -> tuple[Literal["finite", "nonfinite", "failed"], int, int]: ...
     def end_died(self, rank: int) -> None: ...
     def ending(self) -> tuple[str, int]: ...
     def is_done(self, rank: int) -> bool: ...

@@ -10,7 +10,7 @@ leaves them as they were.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,21 @@ Floats = NDArray[np.float32]
 Commit = Callable[[], None]
 
 _CHUNK = 1 << 16  # values that are checked at once: they stay in cache
+
+
+class Verdict(NamedTuple):
+    """What all ranks agree about the result of a call."""
+
+    kind: Literal["finite", "nonfinite", "failed"]
+    failure: tuple[int, int] | None = None
+    """(rank, index) of the value that could not be encoded."""
+
+
+def verdict(result: Array, failure: tuple[int, int] | None = None) -> Verdict:
+    """Judge a result that is equal on all ranks."""
+    if failure:
+        return Verdict("failed", failure)
+    return Verdict("finite" if all_finite(result) else "nonfinite")
 
 
 def all_finite(x: Array) -> bool:
@@ -133,7 +148,7 @@ def scatter(
         if memory is not None:
             values = values + memory[b:e] if state.kind == "ef14" else values - memory[b:e]
         sent[p] = Encoded(codec, e - b)
-        sent[p].fill(values, call.rank, **key.of(call.rank, 1, b))
+        sent[p].fill(values, call.rank, b, **key.of(call.rank, 1, b))
         got[p] = Encoded(codec, end - begin)
         if memory is not None:
             decoded = sent[p].decoded()
@@ -153,10 +168,10 @@ def combine(call: Call, own: Floats, got: dict[int, Encoded], op: Op, state: Res
     """Return the sum (or mean) of the own exact slice and the decoded ones, in the order of ranks."""
     with np.errstate(over="ignore", invalid="ignore"):
         if state.kind == "ef21":
-            total = state.get("sum", own.size).copy()
+            total = state.get("owned", own.size).copy()
             for p in sorted(got):
                 got[p].add_to(total)
-            state.put(state.get("sum", own.size), total.copy())
+            state.put(state.get("owned", own.size), total.copy())
             total += own
         else:
             total = own.copy() if call.rank == 0 else np.empty_like(own)
@@ -199,25 +214,33 @@ def reduce_encoded(
     return combine(call, own, got, op, state), first_failure(got)
 
 
+def all_reduce_raw(call: Call, x: Array, op: Op) -> tuple[Array, Verdict]:
+    """Return the exact sum (or mean) of x[n] over ranks."""
+    out = np.empty_like(x)
+    bounds = shard_bounds(x.size, call.size)
+    gather_raw(call, reduce_raw(call, x, bounds, op), out, bounds)
+    return out, verdict(out)
+
+
 def all_reduce_encoded(
     call: Call, x: Floats, codec: Codec, op: Op, key: Key, state: Residuals
-) -> tuple[Floats, tuple[int, int] | None]:
-    """Return the sum (or mean) float32[n] of x[n] over ranks, equal on all, and the first failure."""
+) -> tuple[Floats, Verdict]:
+    """Return the sum (or mean) float32[n] of x[n] over ranks, equal on all; residuals wait for `commit`."""
     bounds = shard_bounds(x.size, call.size, codec.block)
     begin, end = bounds[call.rank]
     total, failure = reduce_encoded(call, x, codec, bounds, op, key, state)
-    estimate = state.get("estimate", x.size).copy() if state.kind == "ef21" else None
+    estimate = state.get("estimate", x.size) if state.kind == "ef21" else None
     if estimate is not None:
         total -= estimate[begin:end]
     elif state.kind == "ef14":
         total += state.get("owned", end - begin)
     mine = Encoded(codec, end - begin)
-    mine.fill(total, call.rank, **key.of(call.rank, 2, begin))
+    mine.fill(total, call.rank, begin, **key.of(call.rank, 2, begin))
     if state.kind == "ef14":
         state.put(state.get("owned", end - begin), _difference(total, mine.decoded()))
     out = np.empty_like(x)
     failure = gather(call, mine, out, bounds, failure or mine.failure)
     if estimate is not None:
         out += estimate
-        state.put(state.get("estimate", x.size), out.copy())
-    return out, failure
+        state.put(estimate, out.copy())
+    return out, verdict(out, failure)

@@ -60,12 +60,12 @@ class Encoded:
         self.buffer = np.zeros(STATUS_NBYTES + codec.nbytes(n), np.uint8)
         self.payload = self.buffer[STATUS_NBYTES:]
 
-    def fill(self, values: NDArray[np.float32], rank: int, **key: Any) -> None:
-        """Encode values[n]; a value that cannot be encoded is told to the receivers, not raised."""
+    def fill(self, values: NDArray[np.float32], rank: int, begin: int, **key: Any) -> None:
+        """Encode values[n] = x[begin:begin + n]; a value that cannot be encoded is told to the receivers."""
         try:
             self.codec.encode(values, out=self.payload, nonfinite="propagate", **key)
         except ValueError:
-            self.mark(rank, _first_failure(self.codec, values))
+            self.mark(rank, begin + _first_failure(self.codec, values))
 
     def mark(self, rank: int, index: int) -> None:
         """Say that value `index` of `rank` could not be encoded."""
@@ -117,11 +117,15 @@ class Call:
 
     def exchange(self, leg: int, sends: list[Message], recvs: list[Message], where: str = "") -> None:
         """Move the messages of one leg. Empty payloads need no message: both sides know the lengths."""
-        tag = crc32(f"{self.op}|{self.detail}|{leg}".encode())
+        tag = self.tag(leg)
         sends = [(peer, data) for peer, data in sends if data.size]
         recvs = [(peer, data) for peer, data in recvs if data.size]
         self.traffic.header_bytes += len(sends) * self.transport.frame_nbytes
         self.transport.exchange(sends, recvs, tag, f"{self.op}{where}")
+
+    def tag(self, leg: int) -> int:
+        """Return 32 bits that are equal on all ranks that make this call."""
+        return crc32(f"{self.op}|{self.detail}|{leg}".encode())
 
     def my_slice(self) -> str:
         """Name what a rank waits for in the first leg."""

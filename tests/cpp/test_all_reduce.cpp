@@ -1,0 +1,110 @@
+// The native all-reduce with threads as ranks: what the sanitizers watch. Its numbers are pinned against the generic
+// implementation in tests/test_comm.py.
+#include <gtest/gtest.h>
+
+#include <functional>
+#include <limits>
+#include <thread>
+#include <vector>
+
+#include "engine/all_reduce.h"
+
+namespace scrimp {
+namespace {
+
+void on_all_ranks(int size, const std::function<void(Group&)>& body) {
+  std::vector<std::unique_ptr<Group>> groups = Group::create_threads(size, 20);
+  std::vector<std::jthread> ranks;
+  for (const std::unique_ptr<Group>& group : groups)
+    ranks.emplace_back([&] {
+      group->start(20, false);
+      body(*group);
+      group->leave(false);
+    });
+}
+
+ReduceCall sum_of(std::size_t n) { return {n, false, false, static_cast<std::uint32_t>(n), "test"}; }
+
+float value(int rank, std::size_t i) { return static_cast<float>(rank + 1) * (static_cast<float>(i % 97) - 48); }
+
+TEST(AllReduce, RawSumsOfAllLengthsInAnyOrderOfSizes) {
+  on_all_ranks(3, [](Group& group) {
+    for (const std::size_t n : {0u, 1u, 2u, 70001u, 5u, 300000u, 16384u}) {
+      std::vector<double> x(n);
+      for (std::size_t i = 0; i < n; ++i) x[i] = value(group.rank(), i);
+      EXPECT_EQ(all_reduce_raw(group, sum_of(n), x.data()).kind, Outcome::kFinite);
+      for (std::size_t i = 0; i < n; ++i) ASSERT_EQ(x[i], value(0, i) + value(1, i) + value(2, i));
+    }
+  });
+}
+
+TEST(AllReduce, EncodedResultsAreEqualOnAllRanksWithEveryFeedback) {
+  for (const Feedback feedback : {Feedback::kNone, Feedback::kEf14, Feedback::kEf21}) {
+    const std::size_t n = 50001;
+    std::vector<std::vector<float>> results(3);
+    on_all_ranks(3, [&](Group& group) {
+      const Codec codec("int4", {});
+      std::vector<float> x(n), sent(n), owned(n), estimate(n);
+      for (int step = 0; step < 3; ++step) {
+        for (std::size_t i = 0; i < n; ++i) x[i] = value(group.rank(), i);
+        const std::uint64_t seed = static_cast<std::uint64_t>(group.rank());
+        EncodedReduce what{x.data(), &codec, seed, seed + 7, static_cast<std::uint64_t>(step), 0,
+                           feedback, sent.data(), owned.data(), estimate.data()};
+        EXPECT_EQ(all_reduce(group, sum_of(n), what).kind, Outcome::kFinite);
+      }
+      results[static_cast<std::size_t>(group.rank())] = x;
+    });
+    EXPECT_EQ(results[0], results[1]);
+    EXPECT_EQ(results[0], results[2]);
+    for (std::size_t i = 0; i < n; ++i) ASSERT_NEAR(results[0][i], value(0, i) + value(1, i) + value(2, i), 60);
+  }
+}
+
+TEST(AllReduce, NothingIsWrittenWhenAnyValueIsNotFinite) {
+  on_all_ranks(2, [](Group& group) {
+    const Codec codec("int8", {});
+    std::vector<float> x(1000, 1.0f);
+    if (group.rank() == 1) x[10] = std::numeric_limits<float>::quiet_NaN();
+    EXPECT_EQ(all_reduce(group, sum_of(1000), {x.data(), &codec, 0, 0, 0, 0}).kind, Outcome::kNonfinite);
+    EXPECT_EQ(all_reduce_raw(group, sum_of(1000), x.data()).kind, Outcome::kNonfinite);
+    EXPECT_EQ(x[11], 1.0f);
+  });
+}
+
+TEST(AllReduce, AValueThatCannotBeEncodedIsNamedOnAllRanks) {
+  on_all_ranks(3, [](Group& group) {
+    CodecOptions options;
+    options.step = 1;
+    const Codec codec("step8", options);
+    std::vector<float> x(999, 1.0f);
+    if (group.rank() == 2) x[5] = x[6] = 1e6f;
+    const Outcome outcome = all_reduce(group, sum_of(999), {x.data(), &codec, 0, 0, 0, 0});
+    EXPECT_EQ(outcome.kind, Outcome::kFailed);
+    EXPECT_EQ(outcome.rank, 2);
+    EXPECT_EQ(outcome.index, 5u);
+    EXPECT_EQ(x[7], 1.0f);
+  });
+}
+
+TEST(AllReduce, CallsThatDifferAreAnErrorOnAllRanks) {
+  on_all_ranks(2, [](Group& group) {
+    std::vector<float> x(100);
+    const ReduceCall call = sum_of(99 + static_cast<std::size_t>(group.rank()));
+    EXPECT_THROW(all_reduce_raw(group, call, x.data()), PeerError);
+  });
+}
+
+TEST(AllReduce, ShardsCoverEverything) {
+  for (const std::size_t n : {0u, 1u, 127u, 128u, 129u, 1000u})
+    for (int size = 1; size < 6; ++size) {
+      std::size_t end = 0;
+      for (int rank = 0; rank < size; ++rank) {
+        EXPECT_EQ(shard(n, size, rank, 128).begin, end);
+        end = shard(n, size, rank, 128).end;
+      }
+      EXPECT_EQ(end, n);
+    }
+}
+
+}  // namespace
+}  // namespace scrimp
