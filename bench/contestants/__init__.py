@@ -1,0 +1,1 @@
+"""One module a contestant; see bench/worker.py for what each defines."""

@@ -1,0 +1,108 @@
+/* What the memory can do: read, write, copy, and convert to int8 with a constant scale. Built by contestants/limits.py with
+ * -O3 -march=native. The threads of one measurement start together at every repetition (a spinning barrier), so that short
+ * ones are not a measurement of thread starts. */
+#define _GNU_SOURCE
+#include <math.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <time.h>
+#if defined(__AVX512F__)
+#include <immintrin.h>
+#endif
+
+enum { READ, MEMSET, COPY, CONVERT };
+
+static _Atomic uint32_t sink;
+
+static void read_all(const float* x, size_t n) {
+  const uint32_t* bits = (const uint32_t*)x;
+  uint32_t lane[64] = {0};
+  for (size_t i = 0; i + 64 <= n; i += 64) {
+    for (int k = 0; k < 4; ++k) __builtin_prefetch(bits + i + 1024 + 16 * k);
+    for (size_t j = 0; j < 64; ++j) lane[j] += bits[i + j];
+  }
+  uint32_t sum = 0;
+  for (size_t j = 0; j < 64; ++j) sum += lane[j];
+  atomic_fetch_add(&sink, sum);
+}
+
+/* No scale to find, nothing to pack around: the least that an int8 codec has to do. Streams above 4 MB. */
+static void convert(const float* x, int8_t* q, size_t n) {
+#if defined(__AVX512F__)
+  const __m512 scale = _mm512_set1_ps(31.7f);
+  const int stream = n >= 1u << 20;
+  for (size_t i = 0; i + 64 <= n; i += 64) {
+    union {
+      __m128i part[4];
+      __m512i whole;
+    } code;
+    for (int k = 0; k < 4; ++k) {
+      __builtin_prefetch(x + i + 1024 + 16 * k);
+      code.part[k] = _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(x + i + 16 * k), scale)));
+    }
+    if (stream)
+      _mm512_stream_si512((__m512i*)(q + i), code.whole);
+    else
+      _mm512_storeu_si512(q + i, code.whole);
+  }
+  _mm_sfence();
+#else
+  for (size_t i = 0; i < n; ++i) q[i] = (int8_t)(int32_t)rintf(x[i] * 31.7f);
+#endif
+}
+
+static void once(int kind, const float* x, float* y, size_t n) {
+  switch (kind) {
+    case READ: read_all(x, n); break;
+    case MEMSET: memset(y, 1, n * sizeof(float)); break; /* not 0: some machines write zeros for free */
+    case COPY: memcpy(y, x, n * sizeof(float)); break;
+    case CONVERT: convert(x, (int8_t*)y, n); break;
+  }
+}
+
+struct Share {
+  int kind, threads, repeats;
+  const float* x;
+  float* y;
+  size_t n;
+  _Atomic int* arrived;
+};
+
+static void* repeat(void* argument) {
+  const struct Share* share = argument;
+  for (int r = 1; r <= share->repeats; ++r) {
+    once(share->kind, share->x, share->y, share->n);
+    atomic_fetch_add(share->arrived, 1);
+    for (int spins = 0; atomic_load(share->arrived) < r * share->threads; ++spins)
+      if (spins > 20000) sched_yield();
+  }
+  return NULL;
+}
+
+static double now(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return t.tv_sec + 1e-9 * t.tv_nsec;
+}
+
+/* Seconds of one repetition with `threads` (at most 64) threads over n values; y is 64-byte aligned. */
+double seconds_of(int kind, const float* x, float* y, size_t n, int threads, int repeats) {
+  _Atomic int arrived = 0;
+  pthread_t thread[64];
+  struct Share share[64];
+  const size_t part = n / threads / 64 * 64;
+  const double start = now();
+  for (int t = threads - 1; t >= 0; --t) {
+    const size_t begin = t * part, count = t == threads - 1 ? n - begin : part;
+    float* out = kind == CONVERT ? (float*)((int8_t*)y + begin) : y + begin;
+    share[t] = (struct Share){kind, threads, repeats, x + begin, out, count, &arrived};
+    if (t) pthread_create(&thread[t], NULL, repeat, &share[t]);
+  }
+  repeat(&share[0]);
+  for (int t = 1; t < threads; ++t) pthread_join(thread[t], NULL);
+  return (now() - start) / repeats;
+}

@@ -1,0 +1,177 @@
+"""Measure scrimp beside its peers: `python bench/run.py [SUITE …|all] --json FILE`.
+
+Every contestant lives in a process of its own; the runner asks one after the other to time the same case,
+round by round, and takes the median of the rounds. Only ratios within one run mean anything. A peer that is
+not installed is named in the header and on stderr, not skipped silently. What is measured by whom stands in
+bench/contestants/.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+from suites import SUITES, Case
+from table import print_rows
+
+HERE = Path(__file__).resolve().parent
+UNFAIR = {"OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "SCRIMP_ISA"}
+
+
+class Contestant:
+    """A process that times cases on request and sleeps in between."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._worker = subprocess.Popen(
+            [sys.executable, str(HERE / "worker.py"), name],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={key: value for key, value in os.environ.items() if key not in UNFAIR},
+        )
+        hello = self.ask({"do": "hello"})
+        self.missing: str | None = hello.get("missing") or hello.get("error")
+        self.version: str | None = hello.get("version")
+
+    def ask(self, request: dict) -> dict:
+        assert self._worker.stdin
+        assert self._worker.stdout
+        self._worker.stdin.write(json.dumps(request) + "\n")
+        self._worker.stdin.flush()
+        line = self._worker.stdout.readline()
+        return json.loads(line) if line else {"error": "the process ended"}
+
+    def close(self) -> None:
+        if self._worker.stdin:
+            self._worker.stdin.close()
+        self._worker.wait(timeout=60)
+
+
+def measure(case: Case, contestants: list[Contestant], rounds: int) -> dict[str, dict]:
+    """Time one case on every contestant that has it; return {variant: {"median", "error", …}}."""
+    results: dict[str, dict] = {}
+    entered = []
+    for contestant in contestants:
+        answer = contestant.ask({"do": "prepare", **case.request()})
+        for variant in answer.get("variants", []):
+            results[variant] = {"times": []}
+            entered.append((contestant, variant))
+        if "error" in answer:
+            results[contestant.name.strip("_")] = {"error": answer["error"]}
+    for _ in range(rounds):
+        for contestant, variant in entered:
+            answer = contestant.ask({"do": "time", "variant": variant})
+            if "error" in answer:
+                results[variant]["error"] = answer["error"]
+            else:
+                results[variant]["times"].append(answer.pop("seconds"))
+                results[variant].update(answer)
+    for contestant in contestants:
+        contestant.ask({"do": "release"})
+    for result in results.values():
+        if result.get("times"):
+            result["median"] = statistics.median(result["times"])
+            result["spread"] = max(result["times"]) / min(result["times"])
+    return results
+
+
+def in_unit(case: Case, result: dict) -> float | None:
+    if "median" not in result:
+        return None
+    seconds = result["median"]
+    return case.nbytes / seconds / 1e9 if case.unit == "GB/s" else seconds * 1e3
+
+
+def figures(result: dict, prefix: str = "") -> dict:
+    return {prefix + key: value for key, value in result.items() if key not in {"times", "median"}}
+
+
+def rows_of(case: Case, results: dict[str, dict]) -> list[dict]:
+    """One row per peer; `ratio` > 1 means that scrimp is faster, `of_limit` = 1 that it runs at the limit."""
+    rows = []
+    names = [name for name in results if not name.startswith("scrimp")]
+    limit = results.get(case.limit or "", {})
+    for ours_name in [name for name in results if name.startswith("scrimp")] or ["scrimp"]:
+        ours = results.get(ours_name, {})
+        of_limit = limit["median"] / ours["median"] if "median" in limit and "median" in ours else None
+        for name in names:
+            peer = results[name]
+            both = "median" in ours and "median" in peer
+            variant = ours_name.removeprefix("scrimp").strip()
+            rows.append(
+                {
+                    "suite": case.suite,
+                    "case": f"{case.label} {variant}".strip(),
+                    "threads": case.threads,
+                    "unit": case.unit,
+                    "ours": in_unit(case, ours),
+                    "peer": in_unit(case, peer),
+                    "peer_name": name,
+                    "ratio": peer["median"] / ours["median"] if both else None,
+                    "limit": in_unit(case, limit),
+                    "of_limit": of_limit,
+                    **figures(peer),
+                    **figures(ours, "ours_"),
+                }
+            )
+    return rows
+
+
+def header(contestants: list[Contestant], rounds: int) -> dict:
+    import scrimp
+
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=HERE, capture_output=True, text=True)
+    cpuinfo = Path("/proc/cpuinfo").read_text().splitlines()
+    model = next((line.split(":")[1].strip() for line in cpuinfo if line.startswith("model name")), "unknown")
+    return {
+        "schema": "scrimp.bench/1",
+        "machine": f"{model}, {os.cpu_count()} cores, {platform.system()} {platform.machine()}",
+        "isa": scrimp.isa(),
+        "commit": commit.stdout.strip(),
+        "rounds": rounds,
+        "peers": {c.name.strip("_"): c.version or f"missing: {c.missing}" for c in contestants},
+    }
+
+
+def run(suites: list[str], rounds: int, only: str) -> dict:
+    cases = [case for suite in suites for case in SUITES[suite].cases if only in case.label]
+    names = list(dict.fromkeys(name for suite in suites for name in SUITES[suite].contestants))
+    contestants = [Contestant(name) for name in names]
+    try:
+        present = [c for c in contestants if not c.missing]
+        for absent in (c for c in contestants if c.missing):
+            print(f"missing: {absent.name} ({absent.missing})", file=sys.stderr)
+        report = header(contestants, rounds) | {"rows": []}
+        for case in cases:
+            rows = rows_of(case, measure(case, present, rounds))
+            report["rows"] += rows
+            print_rows(rows)
+        return report
+    finally:
+        for contestant in contestants:
+            contestant.close()
+
+
+def main() -> None:
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
+    parser.add_argument("suites", nargs="*", default=["all"], choices=[*SUITES, "all"], metavar="SUITE")
+    parser.add_argument("--json", type=Path, help="write the header and the rows there")
+    parser.add_argument("--rounds", type=int, default=7, help="timings per case and contestant (default 7)")
+    parser.add_argument("--only", default="", help="only cases whose label contains this, e.g. '256 MB'")
+    options = parser.parse_args()
+    suites = list(SUITES) if "all" in options.suites else options.suites
+    report = run(suites, options.rounds, options.only)
+    if options.json:
+        options.json.write_text(json.dumps(report, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
