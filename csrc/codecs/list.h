@@ -1,11 +1,30 @@
 #pragma once
-// THE list of codecs. Kernels, bindings and the contract tests are stamped from it; a codec is one header and one entry.
-#include "codecs/casts.h"
+// THE list of codecs, in the order that users see. Kernels, bindings and the contract tests are stamped from it; a codec is
+// one header and one line.
+//   SCRIMP_CAST_CODECS   one stored number a value
+//   SCRIMP_BLOCK_CODECS  blocks with a scale; further ones of the same name are its variants, the first is the default
+//   SCRIMP_STEP_CODECS   a fixed step
+#include "codecs/bf16.h"
+#include "codecs/e4m3.h"
+#include "codecs/e5m2.h"
+#include "codecs/f16.h"
+#include "codecs/int2.h"
+#include "codecs/int3.h"
 #include "codecs/int4.h"
+#include "codecs/int6.h"
 #include "codecs/int8.h"
+#include "codecs/raw.h"
 #include "codecs/sign.h"
 #include "codecs/step.h"
 
-#define SCRIMP_BLOCK_CODECS(X) X(Int8) X(Int4) X(Sign)
-#define SCRIMP_CAST_CODECS(X) X(Raw) X(F16) X(BF16)
+#define SCRIMP_CAST_CODECS(X) X(Raw) X(F16) X(BF16) X(E4M3) X(E5M2)
+
+#define SCRIMP_BLOCK_CODECS(X)                         \
+  X(Int8<128>) X(Int8<32>) X(Int8<64>) X(Int8<256>)    \
+  X(Int6<128>) X(Int6<32>)                             \
+  X(Int4<128>) X(Int4<32>) X(Int4<64>) X(Int4<256>)    \
+  X(Int3<128>) X(Int3<32>)                             \
+  X(Int2<128>) X(Int2<32>)                             \
+  X(Sign<128>) X(Sign<32>)
+
 #define SCRIMP_STEP_CODECS(X) X(Step8) X(Step16)

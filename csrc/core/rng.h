@@ -39,5 +39,21 @@ SCRIMP_HD std::uint32_t random16(std::uint64_t key, std::uint64_t index) {
   return (index & 16) ? bits >> 16 : bits & 0xffffu;
 }
 
+// out[i] = random16(key, index + i), i < n: sixteen draws at a time where groups of 32 are aligned.
+SCRIMP_HD void random16_run(std::uint64_t key, std::uint64_t index, std::uint32_t n, std::uint16_t* out) {
+  std::uint32_t i = 0;
+  if (index % 32 == 0)
+    for (; i + 32 <= n; i += 32) {
+      const std::uint64_t counter = (index + i) / 2, page = counter >> 32;
+      const std::uint64_t paged = page ? mix64(key ^ page) : key;
+      for (std::uint32_t j = 0; j < 16; ++j) {
+        const std::uint32_t bits = random32(paged, static_cast<std::uint32_t>(counter) + j);
+        out[i + j] = static_cast<std::uint16_t>(bits);
+        out[i + 16 + j] = static_cast<std::uint16_t>(bits >> 16);
+      }
+    }
+  for (; i < n; ++i) out[i] = static_cast<std::uint16_t>(random16(key, index + i));
+}
+
 }  // namespace
 }  // namespace scrimp

@@ -39,15 +39,17 @@ __device__ void copy_bytes(const std::uint8_t* from, std::uint8_t* to, std::uint
 template <class C>
 struct Tile {
   std::size_t begin;
-  std::uint32_t n_values, n_blocks, nbytes;
+  std::uint32_t n_values, n_blocks, stride, nbytes;  // stride: bytes of a full block
 
-  __device__ explicit Tile(std::size_t n) : begin(static_cast<std::size_t>(blockIdx.x) * kTile<C> * C::kBlock) {
+  __device__ Tile(std::size_t n, const CodecOptions& options) : begin(static_cast<std::size_t>(blockIdx.x) * kTile<C> * C::kBlock) {
     const std::size_t left = n - begin;
     n_values = static_cast<std::uint32_t>(left < kTile<C> * C::kBlock ? left : kTile<C> * C::kBlock);
     n_blocks = (n_values + C::kBlock - 1) / C::kBlock;
     const std::uint32_t rest = n_values % C::kBlock;
-    nbytes = n_values / C::kBlock * static_cast<std::uint32_t>(sizeof(typename C::Block)) + (rest ? C::nbytes(rest) : 0);
+    stride = C::nbytes(C::kBlock, options);
+    nbytes = n_values / C::kBlock * stride + (rest ? C::nbytes(rest, options) : 0);
   }
+  __device__ std::size_t offset() const { return static_cast<std::size_t>(blockIdx.x) * kTile<C> * stride; }
   __device__ std::uint32_t length(std::uint32_t block) const {
     const std::uint32_t left = n_values - block * C::kBlock;
     return left < C::kBlock ? left : C::kBlock;
@@ -58,30 +60,31 @@ template <class C, bool kStochastic>
 __global__ void encode_blocks(const float* x, std::size_t n, std::uint8_t* out, Job job) {
   __shared__ float value[kTile<C>][C::kBlock + 1];
   alignas(4) __shared__ std::uint8_t payload[kTile<C> * sizeof(typename C::Block)];
-  const Tile<C> tile(n);
+  const Tile<C> tile(n, job.options);
   for (std::uint32_t i = threadIdx.x; i < tile.n_values; i += blockDim.x)
     value[i / C::kBlock][i % C::kBlock] = x[tile.begin + i];
   __syncthreads();
   const std::uint32_t t = threadIdx.x;
   if (t < tile.n_blocks) {
     const std::size_t first = tile.begin + static_cast<std::size_t>(t) * C::kBlock;
-    auto& block = reinterpret_cast<typename C::Block*>(payload)[t];
+    auto& block = *reinterpret_cast<typename C::Block*>(payload + t * tile.stride);
     if (!encode_block<C, kStochastic>(value[t], tile.length(t), job.options, job.nonfinite, job.key, job.index + first, block))
-      atomicMin(job.first_bad, static_cast<unsigned long long>(first + first_nonfinite(value[t], tile.length(t))));
+      atomicMin(job.first_bad, static_cast<unsigned long long>(first + first_above(value[t], tile.length(t), C::kLargestBits)));
   }
   __syncthreads();
-  copy_bytes(payload, out + static_cast<std::size_t>(blockIdx.x) * sizeof payload, tile.nbytes);
+  copy_bytes(payload, out + tile.offset(), tile.nbytes);
 }
 
 template <class C>
-__global__ void decode_blocks(const std::uint8_t* in, std::size_t n, float* out, bool add) {
+__global__ void decode_blocks(const std::uint8_t* in, std::size_t n, float* out, bool add, CodecOptions options) {
   __shared__ float value[kTile<C>][C::kBlock + 1];
   alignas(4) __shared__ std::uint8_t payload[kTile<C> * sizeof(typename C::Block)];
-  const Tile<C> tile(n);
-  copy_bytes(in + static_cast<std::size_t>(blockIdx.x) * sizeof payload, payload, tile.nbytes);
+  const Tile<C> tile(n, options);
+  copy_bytes(in + tile.offset(), payload, tile.nbytes);
   __syncthreads();
   const std::uint32_t t = threadIdx.x;
-  if (t < tile.n_blocks) C::decode(reinterpret_cast<const typename C::Block*>(payload)[t], tile.length(t), value[t]);
+  if (t < tile.n_blocks)
+    C::decode(*reinterpret_cast<const typename C::Block*>(payload + t * tile.stride), tile.length(t), options, value[t]);
   __syncthreads();
   for (std::uint32_t i = threadIdx.x; i < tile.n_values; i += blockDim.x) {
     const float decoded = value[i / C::kBlock][i % C::kBlock];
@@ -121,7 +124,7 @@ unsigned grid(std::size_t n, std::size_t per_block) { return static_cast<unsigne
 template <class C>
 void launch_encode_blocks(const float* x, std::size_t n, std::uint8_t* out, const Job& job, cudaStream_t stream) {
   const unsigned blocks = grid(n, kTile<C> * static_cast<std::size_t>(C::kBlock));
-  if (job.options.rounding == Rounding::kStochastic)
+  if ((C::kChoices & kRoundingChoice) && job.options.rounding == Rounding::kStochastic)
     SCRIMP_LAUNCH((encode_blocks<C, true>), blocks, 32, stream, x, n, out, job);
   else
     SCRIMP_LAUNCH((encode_blocks<C, false>), blocks, 32, stream, x, n, out, job);
@@ -142,9 +145,10 @@ void launch_encode_steps(const float* x, std::size_t n, std::uint8_t* out, const
 }
 
 template <class C>
-void launch_decode_blocks(const std::uint8_t* in, std::size_t n, float* out, bool add, const CodecOptions&, cudaStream_t stream) {
+void launch_decode_blocks(const std::uint8_t* in, std::size_t n, float* out, bool add, const CodecOptions& options,
+                          cudaStream_t stream) {
   const unsigned blocks = grid(n, kTile<C> * static_cast<std::size_t>(C::kBlock));
-  SCRIMP_LAUNCH(decode_blocks<C>, blocks, 32, stream, in, n, out, add);
+  SCRIMP_LAUNCH(decode_blocks<C>, blocks, 32, stream, in, n, out, add, options);
 }
 
 template <class C>
@@ -156,22 +160,23 @@ void launch_decode_casts(const std::uint8_t* in, std::size_t n, float* out, bool
 
 struct Launches {
   const char* name;
+  std::uint32_t variant;
   void (*encode)(const float*, std::size_t, std::uint8_t*, const Job&, cudaStream_t);
   void (*decode)(const std::uint8_t*, std::size_t, float*, bool, const CodecOptions&, cudaStream_t);
 };
 
-#define SCRIMP_BLOCK_ROW(C) {C::kName, &launch_encode_blocks<C>, &launch_decode_blocks<C>},
-#define SCRIMP_CAST_ROW(C) {C::kName, &launch_encode_casts<C>, &launch_decode_casts<C>},
-#define SCRIMP_STEP_ROW(C) {C::kName, &launch_encode_steps<C>, &launch_decode_casts<C>},
+#define SCRIMP_BLOCK_ROW(C) {C::kName, C::kBlock, &launch_encode_blocks<C>, &launch_decode_blocks<C>},
+#define SCRIMP_CAST_ROW(C) {C::kName, 0, &launch_encode_casts<C>, &launch_decode_casts<C>},
+#define SCRIMP_STEP_ROW(C) {C::kName, C::kWidth, &launch_encode_steps<C>, &launch_decode_casts<C>},
 constexpr Launches kLaunches[] = {SCRIMP_BLOCK_CODECS(SCRIMP_BLOCK_ROW) SCRIMP_CAST_CODECS(SCRIMP_CAST_ROW)
                                       SCRIMP_STEP_CODECS(SCRIMP_STEP_ROW)};
 #undef SCRIMP_BLOCK_ROW
 #undef SCRIMP_CAST_ROW
 #undef SCRIMP_STEP_ROW
 
-const Launches& find(const std::string& codec) {
+const Launches& find(const std::string& codec, const CodecOptions& options) {
   for (const Launches& row : kLaunches)
-    if (codec == row.name) return row;
+    if (codec == row.name && (options.variant == 0 || options.variant == row.variant)) return row;
   throw std::runtime_error("unknown codec '" + codec + "' on CUDA");
 }
 
@@ -186,14 +191,14 @@ void encode(const std::string& codec, const CodecOptions& options, const float* 
             const EncodeArgs& args, unsigned long long* first_bad, cudaStream_t stream) {
   if (!n) return;
   const Job job{options, args.nonfinite, rng_key(args.seed, args.step), args.first_index, first_bad};
-  find(codec).encode(x, n, out, job, stream);
+  find(codec, options).encode(x, n, out, job, stream);
   check_launch(codec);
 }
 
 void decode(const std::string& codec, const CodecOptions& options, const std::uint8_t* in, std::size_t n, float* out,
             bool add, cudaStream_t stream) {
   if (!n) return;
-  find(codec).decode(in, n, out, add, options, stream);
+  find(codec, options).decode(in, n, out, add, options, stream);
   check_launch(codec);
 }
 

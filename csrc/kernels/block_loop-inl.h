@@ -8,48 +8,106 @@
 namespace scrimp {
 namespace {
 
+// What feedback has to send: x + state (EF14) or x - state (EF21).
+inline const float* add_state(const float* x, std::uint32_t n, const float* state, Feedback feedback, float* sent) {
+  if (feedback == Feedback::kEf14) {
+    for (std::uint32_t j = 0; j < n; ++j) sent[j] = x[j] + state[j];
+  } else {
+    for (std::uint32_t j = 0; j < n; ++j) sent[j] = x[j] - state[j];
+  }
+  return sent;
+}
+
+// The state takes what was lost (EF14), or what was sent is added to it (EF21).
+inline void update_state(const float* sent, const float* received, std::uint32_t n, Feedback feedback, float* state) {
+  if (feedback == Feedback::kEf14) {
+    for (std::uint32_t j = 0; j < n; ++j) state[j] = sent[j] - received[j];
+  } else {
+    for (std::uint32_t j = 0; j < n; ++j) state[j] += received[j];
+  }
+}
+
+// Encodes values i…i+n, of what feedback makes of them. False: some cannot be stored, nothing has changed.
+template <class C, bool kStochastic>
+inline __attribute__((always_inline)) bool encode_at(std::size_t i, std::uint32_t n, const EncodeRun& run,
+                                                     typename C::Block& b) {
+  alignas(64) float sent[C::kBlock], received[C::kBlock];
+  const float* x = run.x + i;
+  if (run.feedback != Feedback::kNone) x = add_state(x, n, run.state + i, run.feedback, sent);
+  if (!encode_block<C, kStochastic>(x, n, *run.options, run.nonfinite, run.key, run.index + i, b)) return false;
+  if (run.feedback != Feedback::kNone) {
+    C::decode(b, n, *run.options, received);
+    update_state(x, received, n, run.feedback, run.state + i);
+  }
+  return true;
+}
+
+// The cut block at the end. Its own function: the length is no constant here. Cold, or its vectorised loops would be
+// most of the module.
+template <class C, bool kStochastic>
+__attribute__((noinline, cold)) bool encode_rest(std::size_t i, std::uint32_t n, const EncodeRun& run, std::uint8_t* out) {
+  if (n < 1 || n >= C::kBlock) __builtin_unreachable();
+  typename C::Block last;
+  if (!encode_at<C, kStochastic>(i, n, run, last)) return false;
+  memcpy(out, &last, C::nbytes(n, *run.options));
+  return true;
+}
+
+// Index of the first value that stopped the block, in x or in what feedback made of it.
+template <class C>
+__attribute__((noinline, cold)) std::size_t first_refused_in(std::size_t i, std::uint32_t n, const EncodeRun& run) {
+  float sent[C::kBlock];
+  const float* x = run.x + i;
+  if (run.feedback != Feedback::kNone) x = add_state(x, n, run.state + i, run.feedback, sent);
+  return i + first_above(x, n, C::kLargestBits);
+}
+
 template <class C, bool kStochastic>
 std::size_t encode_blocks_as(const EncodeRun& run) {
-  auto* b = reinterpret_cast<typename C::Block*>(run.out);
-  const std::size_t n_full = run.n / C::kBlock;
-  for (std::size_t k = 0; k < n_full; ++k) {
-    const std::size_t i = k * C::kBlock;
-    if (!encode_block<C, kStochastic>(run.x + i, C::kBlock, *run.options, run.nonfinite, run.key, run.index + i, b[k]))
-      return i + first_nonfinite(run.x + i, C::kBlock);
-  }
-  const std::size_t i = n_full * C::kBlock;
+  const std::uint32_t stride = C::nbytes(C::kBlock, *run.options);
+  std::uint8_t* out = run.out;
+  std::size_t i = 0;
+  for (; i + C::kBlock <= run.n; i += C::kBlock, out += stride)
+    if (!encode_at<C, kStochastic>(i, C::kBlock, run, *reinterpret_cast<typename C::Block*>(out)))
+      return first_refused_in<C>(i, C::kBlock, run);
   const std::uint32_t rest = static_cast<std::uint32_t>(run.n - i);
-  if (!rest) return kAllEncoded;
-  typename C::Block last;
-  if (!encode_block<C, kStochastic>(run.x + i, rest, *run.options, run.nonfinite, run.key, run.index + i, last))
-    return i + first_nonfinite(run.x + i, rest);
-  memcpy(b + n_full, &last, C::nbytes(rest));
+  if (rest && !encode_rest<C, kStochastic>(i, rest, run, out)) return first_refused_in<C>(i, rest, run);
   return kAllEncoded;
 }
 
 template <class C>
 std::size_t encode_blocks(const EncodeRun& run) {
-  return run.options->rounding == Rounding::kStochastic ? encode_blocks_as<C, true>(run) : encode_blocks_as<C, false>(run);
+  if constexpr (C::kChoices & kRoundingChoice)
+    if (run.options->rounding == Rounding::kStochastic) return encode_blocks_as<C, true>(run);
+  return encode_blocks_as<C, false>(run);
 }
 
 template <class C>
-inline void decode_block(const typename C::Block& b, std::uint32_t n, bool add, float* y) {
-  if (!add) return C::decode(b, n, y);
-  float decoded[C::kBlock];
-  C::decode(b, n, decoded);
+inline __attribute__((always_inline)) void decode_block(const typename C::Block& b, std::uint32_t n, const DecodeRun& run,
+                                                        float* y) {
+  if (!run.add) return C::decode(b, n, *run.options, y);
+  alignas(64) float decoded[C::kBlock];
+  C::decode(b, n, *run.options, decoded);
   for (std::uint32_t i = 0; i < n; ++i) y[i] += decoded[i];
 }
 
 template <class C>
-void decode_blocks(const DecodeRun& run) {
-  auto* b = reinterpret_cast<const typename C::Block*>(run.in);
-  const std::size_t n_full = run.n / C::kBlock;
-  for (std::size_t k = 0; k < n_full; ++k) decode_block<C>(b[k], C::kBlock, run.add, run.out + k * C::kBlock);
-  const std::uint32_t rest = static_cast<std::uint32_t>(run.n - n_full * C::kBlock);
-  if (!rest) return;
+__attribute__((noinline, cold)) void decode_rest(const std::uint8_t* in, std::uint32_t n, const DecodeRun& run, float* y) {
+  if (n < 1 || n >= C::kBlock) __builtin_unreachable();
   typename C::Block last;
-  memcpy(&last, b + n_full, C::nbytes(rest));
-  decode_block<C>(last, rest, run.add, run.out + n_full * C::kBlock);
+  memset(&last, 0, sizeof last);
+  memcpy(&last, in, C::nbytes(n, *run.options));
+  decode_block<C>(last, n, run, y);
+}
+
+template <class C>
+void decode_blocks(const DecodeRun& run) {
+  const std::uint32_t stride = C::nbytes(C::kBlock, *run.options);
+  const std::uint8_t* in = run.in;
+  std::size_t i = 0;
+  for (; i + C::kBlock <= run.n; i += C::kBlock, in += stride)
+    decode_block<C>(*reinterpret_cast<const typename C::Block*>(in), C::kBlock, run, run.out + i);
+  if (i < run.n) decode_rest<C>(in, static_cast<std::uint32_t>(run.n - i), run, run.out + i);
 }
 
 template <class T>
@@ -57,36 +115,62 @@ struct __attribute__((packed)) Unaligned {
   T value;
 };
 
+// Index of the first value whose measure, as the bits of a magnitude, is above the limit; or kAllEncoded.
+template <class Measure>
+inline std::size_t first_measured_above(const float* x, std::size_t n, std::uint32_t limit, Measure measure) {
+  std::uint32_t top = 0;
+  for (std::size_t i = 0; i < n; ++i) {
+    const std::uint32_t bits = magnitude_bits(measure(x[i]));
+    top = bits > top ? bits : top;
+  }
+  if (top <= limit) return kAllEncoded;
+  std::size_t i = 0;
+  while (magnitude_bits(measure(x[i])) <= limit) ++i;
+  return i;
+}
+
+// Index of the first value that a cast cannot store, or kAllEncoded.
 template <class C>
-std::size_t encode_casts(const EncodeRun& run) {
-  auto* out = reinterpret_cast<Unaligned<typename C::Stored>*>(run.out);
-  if (run.nonfinite == Nonfinite::kRaise) {
-    std::uint32_t top = 0;
-    for (std::size_t i = 0; i < run.n; ++i) {
-      const std::uint32_t bits = float_bits(run.x[i]) & 0x7fffffffu;
-      top = bits > top ? bits : top;
-    }
-    if (top >= kInfBits) {
-      std::size_t i = 0;
-      while ((float_bits(run.x[i]) & 0x7fffffffu) < kInfBits) ++i;
-      return i;
+inline std::size_t first_refused(const float* x, std::size_t n, const EncodeRun& run) {
+  if constexpr (requires { C::kMaxCode; }) {
+    const CodecOptions options = *run.options;
+    return first_measured_above(x, n, float_bits(C::kMaxCode), [&](float value) { return C::multiple(value, options); });
+  } else {
+    if (run.nonfinite != Nonfinite::kRaise) return kAllEncoded;
+    return first_measured_above(x, n, kInfBits - 1, [](float value) { return value; });
+  }
+}
+
+constexpr std::size_t kCastChunk = 1024;  // values of a cast with feedback at a time: stay in the first-level cache
+
+template <class C>
+std::size_t cast_with_feedback(const EncodeRun& run, Unaligned<typename C::Stored>* out) {
+  const CodecOptions options = *run.options;
+  const bool ef14 = run.feedback == Feedback::kEf14;
+  float sent[kCastChunk];
+  for (std::size_t i = 0; i < run.n; i += kCastChunk) {
+    const std::size_t n = run.n - i < kCastChunk ? run.n - i : kCastChunk;
+    float* state = run.state + i;
+    for (std::size_t j = 0; j < n; ++j) sent[j] = ef14 ? run.x[i + j] + state[j] : run.x[i + j] - state[j];
+    const std::size_t bad = first_refused<C>(sent, n, run);
+    if (bad != kAllEncoded) return i + bad;
+    for (std::size_t j = 0; j < n; ++j) {
+      const auto stored = C::encode(sent[j], options);
+      const float received = C::decode(stored, options);
+      out[i + j].value = stored;
+      state[j] = ef14 ? sent[j] - received : state[j] + received;
     }
   }
-  for (std::size_t i = 0; i < run.n; ++i) out[i].value = C::encode(run.x[i], *run.options);
   return kAllEncoded;
 }
 
 template <class C>
-std::size_t encode_steps(const EncodeRun& run) {
+std::size_t encode_casts(const EncodeRun& run) {
   auto* out = reinterpret_cast<Unaligned<typename C::Stored>*>(run.out);
+  if (run.feedback != Feedback::kNone) return cast_with_feedback<C>(run, out);
+  const std::size_t bad = first_refused<C>(run.x, run.n, run);
+  if (bad != kAllEncoded) return bad;
   const CodecOptions options = *run.options;
-  bool all = true;
-  for (std::size_t i = 0; i < run.n; ++i) all &= C::encodable(run.x[i], options);
-  if (!all) {
-    std::size_t i = 0;
-    while (C::encodable(run.x[i], options)) ++i;
-    return i;
-  }
   for (std::size_t i = 0; i < run.n; ++i) out[i].value = C::encode(run.x[i], options);
   return kAllEncoded;
 }
@@ -103,28 +187,48 @@ void decode_casts(const DecodeRun& run) {
 }
 
 template <class C>
-std::uint32_t block_cut_nbytes(std::uint32_t n) {
-  return C::nbytes(n);
-}
-
-template <class C>
 double bound_of(float absmax, const CodecOptions& options) {
   return C::bound(absmax, options);
 }
 
-std::uint32_t no_cut(std::uint32_t) { return 0; }
+template <class C>
+std::uint32_t block_nbytes(std::uint32_t n, const CodecOptions& options) {
+  return C::nbytes(n, options);
+}
 
-#define SCRIMP_BLOCK_ROW(C) \
-  {C::kName, C::kBlock, sizeof(C::Block), false, C::kContractive, &block_cut_nbytes<C>, &encode_blocks<C>, &decode_blocks<C>, &bound_of<C>},
-#define SCRIMP_CAST_ROW(C) \
-  {C::kName, 1, sizeof(C::Stored), true, true, &no_cut, &encode_casts<C>, &decode_casts<C>, &bound_of<C>},
-#define SCRIMP_STEP_ROW(C) \
-  {C::kName, 1, sizeof(C::Stored), false, true, &no_cut, &encode_steps<C>, &decode_casts<C>, &bound_of<C>},
-constexpr CodecKernels kCodecs[] = {SCRIMP_BLOCK_CODECS(SCRIMP_BLOCK_ROW) SCRIMP_CAST_CODECS(SCRIMP_CAST_ROW)
+template <class C>
+bool block_contractive(const CodecOptions& options) {
+  return C::contractive(options);
+}
+
+template <class C>
+std::uint32_t cast_nbytes(std::uint32_t n, const CodecOptions&) {
+  return n * static_cast<std::uint32_t>(sizeof(typename C::Stored));
+}
+
+// The error of a cast is at most half of the value, or it saturates towards it.
+bool always_contractive(const CodecOptions&) { return true; }
+
+template <class C>
+constexpr CodecKernels block_row() {
+  return {C::kName, C::kVariantKey, C::kBlock, C::kBlock, C::kChoices, false, &block_nbytes<C>, &block_contractive<C>,
+          &encode_blocks<C>, &decode_blocks<C>, &bound_of<C>};
+}
+
+template <class C>
+constexpr CodecKernels cast_row(const char* variant_key, std::uint32_t variant, std::uint32_t choices, bool passes_nonfinite) {
+  return {C::kName, variant_key, variant, 1, choices, passes_nonfinite, &cast_nbytes<C>, &always_contractive,
+          &encode_casts<C>, &decode_casts<C>, &bound_of<C>};
+}
+
+#define SCRIMP_CAST_ROW(C) cast_row<C>(nullptr, 0, kNoChoice, true),
+#define SCRIMP_STEP_ROW(C) cast_row<C>("bits", C::kWidth, kStepChoice, false),
+#define SCRIMP_BLOCK_ROW(C) block_row<C>(),
+constexpr CodecKernels kCodecs[] = {SCRIMP_CAST_CODECS(SCRIMP_CAST_ROW) SCRIMP_BLOCK_CODECS(SCRIMP_BLOCK_ROW)
                                         SCRIMP_STEP_CODECS(SCRIMP_STEP_ROW)};
-#undef SCRIMP_BLOCK_ROW
 #undef SCRIMP_CAST_ROW
 #undef SCRIMP_STEP_ROW
+#undef SCRIMP_BLOCK_ROW
 
 }  // namespace
 }  // namespace scrimp

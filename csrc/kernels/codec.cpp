@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cmath>
+#include <cstring>
 #include <limits>
 #include <vector>
 
@@ -15,13 +16,16 @@ namespace {
 
 constexpr std::size_t kGrain = 16384;  // values a thread takes at least; a multiple of every block
 
-const CodecKernels& find_kernels(const std::string& name) {
+const CodecKernels& find_kernels(const std::string& name, std::uint32_t variant) {
   const KernelTable& table = active_table();
-  std::string known;
+  std::string known, variants;
   for (std::size_t i = 0; i < table.n_codecs; ++i) {
-    if (name == table.codecs[i].name) return table.codecs[i];
-    known += (i ? ", " : "") + std::string(table.codecs[i].name);
+    const CodecKernels& row = table.codecs[i];
+    if (name == row.name && (variant == 0 || variant == row.variant)) return row;
+    if (name == row.name) variants += (variants.empty() ? "" : ", ") + std::to_string(row.variant);
+    if (i == 0 || std::strcmp(row.name, table.codecs[i - 1].name) != 0) known += (i ? ", " : "") + std::string(row.name);
   }
+  require(variants.empty(), "codec ", name, " has no variant ", variant, "; known: ", variants);
   require(false, "unknown codec '", name, "'; known: ", known);
   std::abort();
 }
@@ -34,20 +38,27 @@ void keep_smallest(std::atomic<std::size_t>& smallest, std::size_t value) {
 
 }  // namespace
 
-Codec::Codec(const std::string& name, const CodecOptions& options) : kernels_(&find_kernels(name)), options_(options) {}
+Codec::Codec(const std::string& name, const CodecOptions& options)
+    : kernels_(&find_kernels(name, options.variant)), options_(options),
+      block_nbytes_(kernels_->nbytes(kernels_->block, options_)) {
+  require(!(kernels_->choices & kStepChoice) || options.step > 0, "codec ", name, " needs a step k > 0, got ", options.step);
+  require(options.ratio > 0 && options.ratio <= 1, "ratio must lie in (0, 1], got ", options.ratio);
+}
 
 std::size_t Codec::nbytes(std::size_t n) const {
   const std::uint32_t rest = static_cast<std::uint32_t>(n % kernels_->block);
-  return n / kernels_->block * kernels_->block_nbytes + (rest ? kernels_->cut_nbytes(rest) : 0);
+  return n / kernels_->block * block_nbytes_ + (rest ? kernels_->nbytes(rest, options_) : 0);
 }
 
 std::size_t Codec::encode(const FloatView& x, std::uint8_t* out, const EncodeArgs& args) const {
   const std::size_t n = x.size();
   const float* contiguous = x.contiguous();
+  require(args.feedback == Feedback::kNone || args.state, "encode with feedback needs its state");
   const std::uint64_t key = rng_key(args.seed, args.step);
   std::atomic<std::size_t> bad{kAllEncoded};
   auto encode_run = [&](const float* values, std::size_t begin, std::size_t count) {
-    const EncodeRun run{values, count, out + nbytes(begin), &options_, key, args.first_index + begin, args.nonfinite};
+    const EncodeRun run{values, count, out + nbytes(begin), &options_, key, args.first_index + begin, args.nonfinite,
+                        args.feedback, args.state ? args.state + begin : nullptr};
     const std::size_t stop = kernels_->encode(run);
     if (stop != kAllEncoded) keep_smallest(bad, begin + stop);
   };

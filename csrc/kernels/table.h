@@ -11,6 +11,9 @@ namespace scrimp {
 
 constexpr std::size_t kAllEncoded = ~static_cast<std::size_t>(0);
 
+// Error feedback that encode applies in the same pass. `state` is the residual (EF14) or the running estimate (EF21).
+enum class Feedback : std::uint8_t { kNone, kEf14, kEf21 };
+
 struct EncodeRun {
   const float* x;       // [n] first value on a block boundary
   std::size_t n;
@@ -19,6 +22,8 @@ struct EncodeRun {
   std::uint64_t key;    // rng_key(seed, step)
   std::uint64_t index;  // absolute index of x[0]
   Nonfinite nonfinite;
+  Feedback feedback = Feedback::kNone;
+  float* state = nullptr;  // [n], read and written, with feedback
 };
 
 struct DecodeRun {
@@ -29,13 +34,16 @@ struct DecodeRun {
   const CodecOptions* options;
 };
 
+// One codec in one variant. Rows of one name are neighbours; the first is the default.
 struct CodecKernels {
   const char* name;
-  std::uint32_t block;         // values that share a scale; 1 where there is none
-  std::uint32_t block_nbytes;  // bytes of a full block
-  bool passes_nonfinite;       // stores NaN and ±Inf as such: nothing to refuse
-  bool contractive;            // ‖x - decoded‖² ≤ (1 - α)‖x‖² for some α > 0: error feedback converges
-  std::uint32_t (*cut_nbytes)(std::uint32_t n);  // bytes of a block cut after n < block values
+  const char* variant_key;  // "block" or "bits"; nullptr where there is one variant
+  std::uint32_t variant;
+  std::uint32_t block;      // values that share a scale; 1 where there is none
+  std::uint32_t choices;    // bits of Choice
+  bool passes_nonfinite;    // stores NaN and ±Inf as such: nothing to refuse
+  std::uint32_t (*nbytes)(std::uint32_t n, const CodecOptions&);  // bytes of a block of n ≤ block values
+  bool (*contractive)(const CodecOptions&);      // ‖x - decoded‖² ≤ (1 - α)‖x‖² for some α > 0: error feedback converges
   std::size_t (*encode)(const EncodeRun&);       // kAllEncoded, or the index of the first value it cannot encode
   void (*decode)(const DecodeRun&);
   double (*bound)(float absmax, const CodecOptions&);  // of |x - decoded| for any |x| ≤ absmax; inf where there is none

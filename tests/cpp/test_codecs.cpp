@@ -38,6 +38,7 @@ std::vector<Codec> all_codecs() {
       CodecOptions options;
       options.rounding = rounding;
       options.step = 0.125f;
+      options.variant = table.codecs[i].variant;
       codecs.emplace_back(table.codecs[i].name, options);
     }
   return codecs;

@@ -92,15 +92,16 @@ void check_encode_and_decode(const scrimp::Codec& codec, const std::vector<float
   }
 }
 
-void check_codec(const char* name, std::size_t largest) {
+void check_codec(const scrimp::CodecKernels& row, std::size_t largest) {
   for (scrimp::Rounding rounding : {scrimp::Rounding::kNearest, scrimp::Rounding::kStochastic}) {
     scrimp::CodecOptions options;
     options.rounding = rounding;
     options.step = 0.125f;
-    const scrimp::Codec codec(name, options);
+    options.variant = row.variant;
+    const scrimp::Codec codec(row.name, options);
     for (const std::size_t n : {0, 1, 2, 31, 127, 128, 129, 1023, 1024, 1025, 4097, 100003, 1000003}) {
       if (n > largest) continue;
-      const std::string what = std::string(name) + " n=" + std::to_string(n);
+      const std::string what = std::string(row.name) + " " + std::to_string(row.variant) + " n=" + std::to_string(n);
       auto x = values(n);
       check_encode_and_decode(codec, x, scrimp::Nonfinite::kPropagate, what);
       if (n < 128) continue;
@@ -119,7 +120,7 @@ int main(int argc, char** argv) {
     const std::size_t largest = argc > 1 ? std::stoul(argv[1]) : 1000003;
     const scrimp::KernelTable& table = scrimp::active_table();
     for (std::size_t i = 0; i < table.n_codecs; ++i) {
-      check_codec(table.codecs[i].name, largest);
+      check_codec(table.codecs[i], largest);
       std::printf("%s: GPU and CPU agree byte for byte\n", table.codecs[i].name);
     }
   } catch (const std::exception& error) {

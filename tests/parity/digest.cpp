@@ -37,11 +37,13 @@ std::vector<float> values(std::size_t n) {
   return x;
 }
 
-void print_digest(const char* name, bool stochastic) {
+void print_digest(const scrimp::CodecKernels& row, scrimp::Rounding rounding, scrimp::ScaleRule scale) {
   scrimp::CodecOptions options;
-  options.rounding = stochastic ? scrimp::Rounding::kStochastic : scrimp::Rounding::kNearest;
+  options.rounding = rounding;
+  options.scale = scale;
   options.step = 64.0f;
-  const scrimp::Codec codec(name, options);
+  options.variant = row.variant;
+  const scrimp::Codec codec(row.name, options);
   Digest bytes, decoded;
   for (std::size_t n : {1, 2, 31, 127, 128, 129, 1023, 1025, 70001}) {
     const std::vector<float> x = values(n);
@@ -59,7 +61,8 @@ void print_digest(const char* name, bool stochastic) {
     codec.decode(payload.data(), n, y.data(), true, 1);
     decoded.add(y.data(), n * sizeof(float));
   }
-  std::printf("%s %s %016llx %016llx\n", name, stochastic ? "stochastic" : "nearest", bytes.value(), decoded.value());
+  std::printf("%s %u rounding %d scale %d %016llx %016llx\n", row.name, row.variant, static_cast<int>(rounding),
+              static_cast<int>(scale), bytes.value(), decoded.value());
 }
 
 }  // namespace
@@ -68,5 +71,8 @@ int main() {
   const scrimp::KernelTable& table = scrimp::active_table();
   std::fprintf(stderr, "%s\n", table.isa);
   for (std::size_t i = 0; i < table.n_codecs; ++i)
-    for (bool stochastic : {false, true}) print_digest(table.codecs[i].name, stochastic);
+    for (auto rounding : {scrimp::Rounding::kNearest, scrimp::Rounding::kStochastic})
+      for (auto scale : {scrimp::ScaleRule::kDefault, scrimp::ScaleRule::kMse, scrimp::ScaleRule::kUnbiased,
+                         scrimp::ScaleRule::kRceil, scrimp::ScaleRule::kEven})
+        print_digest(table.codecs[i], rounding, scale);
 }

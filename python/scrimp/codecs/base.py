@@ -94,6 +94,8 @@ class Codec:
         first_index: int = 0,
         nonfinite: Nonfinite | None = None,
         threads: int = 0,
+        feedback: Literal["none", "ef14", "ef21"] = "none",
+        state: NDArray[np.float32] | None = None,
     ) -> NDArray[np.uint8]:
         """Write x as bytes.
 
@@ -113,6 +115,12 @@ class Codec:
             f16, bf16), else "raise".
         threads : int, default 0
             0 chooses by size.
+        feedback : {"none", "ef14", "ef21"}, default "none"
+            Error feedback in the same pass (`ErrorFeedback` keeps the state by name): what is
+            encoded is x + state, and the state becomes what was lost; or x − state, and the state becomes
+            the old one + what was sent.
+        state : float32[n], with feedback
+            Read and written.
 
         Returns
         -------
@@ -132,7 +140,7 @@ class Codec:
         [128, 63, 0, 64]
         """
         values = np.asarray(x)
-        if self.spec == "raw" and values.dtype != np.float32:
+        if self.spec == "raw" and values.dtype != np.float32 and feedback == "none":
             return _encode_raw(values, out)
         if not isinstance(x, np.ndarray) and values.dtype.kind in "iu":
             values = values.astype(np.float64)
@@ -140,7 +148,7 @@ class Codec:
             out = np.empty(self.native.nbytes(values.size), np.uint8)
         if nonfinite is None:
             nonfinite = "propagate" if self.native.passes_nonfinite else "raise"
-        self.native.encode(values, out, seed, step, first_index, nonfinite, threads)
+        self.native.encode(values, out, seed, step, first_index, nonfinite, threads, feedback, state)
         return out
 
     def decode(

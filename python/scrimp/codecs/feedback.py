@@ -97,14 +97,7 @@ class ErrorFeedback:
         """
         chosen = self.check(spec)
         state = self.residual(name, x.size)
-        flat = np.asarray(x, np.float32).reshape(-1)
-        sent = flat + state if self.kind == "ef14" else flat - state
-        payload = chosen.encode(sent, out, **key)
-        if self.kind == "ef14":
-            np.subtract(sent, chosen.decode(payload, x.size), out=state)
-        else:
-            chosen.decode(payload, x.size, out=state, add=True)
-        return payload
+        return chosen.encode(x, out, feedback=self.kind, state=state, **key)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state as plain values and copies of arrays, for a checkpoint."""

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 
 from scrimp import _core
 
-_NATIVE_STEP = {8: "step8", 16: "step16"}
+Choices = dict[str, str | tuple[str, ...]]  # option -> its values, the default first, or the kind of number
+_NUMBERS = {"positive": (math.inf, "a positive number"), "share": (1.0, "a number above 0, up to 1")}
+_NATIVE_NAMES = {"k": "step", "block": "variant", "bits": "variant"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +43,7 @@ def names() -> list[str]:
     >>> "int4" in names()
     True
     """
-    found = [name for name in _core.codec_names() if name not in _NATIVE_STEP.values()]
-    return [*found, "step"]
+    return _core.codec_names()
 
 
 def parse(text: str) -> tuple[Spec, _core.NativeCodec]:
@@ -71,8 +75,14 @@ def parse(text: str) -> tuple[Spec, _core.NativeCodec]:
     name = name.strip()
     if name not in names():
         raise ValueError(f"unknown codec {name!r}; known: {', '.join(names())}")
-    given = _options(text, tail)
-    return _step(text, given) if name == "step" else _plain(text, name, given)
+    choices = _core.codec_choices(name)
+    chosen = _choose(text, choices, _options(text, tail))
+    native = _core.NativeCodec(name, **{_NATIVE_NAMES.get(key, key): chosen[key] for key in chosen})
+    return Spec(name, tuple((key, _shown(value)) for key, value in chosen.items())), native
+
+
+def _shown(value: str | int | float) -> str:
+    return str(np.float32(value)) if isinstance(value, float) else str(value)
 
 
 def _options(text: str, tail: str) -> dict[str, str]:
@@ -87,39 +97,36 @@ def _options(text: str, tail: str) -> dict[str, str]:
     return given
 
 
-def _allow(text: str, given: dict[str, str], *allowed: str) -> None:
-    possible = ", ".join(allowed) or "none"
+def _choose(text: str, choices: Choices, given: dict[str, str]) -> dict[str, Any]:
+    """Check the given options; return those that are not defaults, in the order of the registry."""
     for key in given:
-        if key not in allowed:
+        if key not in choices:
+            possible = ", ".join(choices) or "none"
             raise ValueError(f"codec {text!r} has no option {key!r}; possible: {possible}")
+    chosen: dict[str, Any] = {}
+    for key, possible_values in choices.items():
+        if isinstance(possible_values, str):
+            if key in given:
+                chosen[key] = _number(text, key, given[key], possible_values)
+            elif possible_values == "positive":
+                raise ValueError(f"codec {text!r} needs {key}: {text}:{key}=0.01")
+        elif key in given and given[key] != possible_values[0]:
+            chosen[key] = _one_of(text, key, given[key], possible_values)
+    return chosen
 
 
-def _plain(text: str, name: str, given: dict[str, str]) -> tuple[Spec, _core.NativeCodec]:
-    _allow(text, given, *(("rounding",) if name in ("int8", "int4") else ()))
-    rounding = given.get("rounding", "nearest")
-    if rounding not in ("nearest", "stochastic"):
-        raise ValueError(f"codec {text!r}: rounding must be nearest or stochastic, got {rounding!r}")
-    options = () if rounding == "nearest" else (("rounding", rounding),)
-    return Spec(name, options), _core.NativeCodec(name, rounding == "stochastic")
+def _one_of(text: str, key: str, value: str, possible: tuple[str, ...]) -> str | int:
+    if value not in possible:
+        raise ValueError(f"codec {text!r}: {key} must be one of {', '.join(possible)}, got {value!r}")
+    return int(value) if value.isdigit() else value
 
 
-def _step(text: str, given: dict[str, str]) -> tuple[Spec, _core.NativeCodec]:
-    _allow(text, given, "k", "bits")
-    if "k" not in given:
-        raise ValueError(f"codec {text!r} needs its step: step:k=0.01")
-    bits = given.get("bits", "8")
-    if bits not in ("8", "16"):
-        raise ValueError(f"codec {text!r}: bits must be 8 or 16, got {bits}")
-    k = _positive(text, "k", given["k"])
-    options = (("k", f"{k:.9g}"), *((("bits", bits),) if bits != "8" else ()))
-    return Spec("step", options), _core.NativeCodec(_NATIVE_STEP[int(bits)], False, k)
-
-
-def _positive(text: str, key: str, value: str) -> float:
+def _number(text: str, key: str, value: str, kind: str) -> float:
+    largest, wanted = _NUMBERS[kind]
     try:
-        number = float(value)
-    except ValueError:
+        number = float(np.float32(float(value)))
+    except (ValueError, OverflowError):
         number = math.nan
-    if not (math.isfinite(number) and number > 0):
-        raise ValueError(f"codec {text!r}: {key} must be a positive number, got {value!r}")
+    if not (math.isfinite(number) and 0 < number <= largest):
+        raise ValueError(f"codec {text!r}: {key} must be {wanted}, got {value!r}")
     return number
