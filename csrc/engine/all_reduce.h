@@ -11,8 +11,6 @@
 
 namespace scrimp {
 
-enum class Feedback : std::uint8_t { kNone, kEf14, kEf21 };
-
 // What is common to all calls.
 struct ReduceCall {
   std::size_t n;
