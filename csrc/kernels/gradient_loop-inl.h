@@ -16,6 +16,7 @@ template <class E, class T>
 inline void dot_rows(const E* const* row, std::size_t d, const T* w, T* z) {
   using W = Wide<T>;
   W sum[kDotRows];
+#pragma GCC unroll 8
   for (int r = 0; r < kDotRows; ++r) sum[r] = W::zero();
   std::size_t j = 0;
   for (; j + W::kLanes <= d; j += W::kLanes) {
@@ -26,12 +27,16 @@ inline void dot_rows(const E* const* row, std::size_t d, const T* w, T* z) {
   if (j < d) {
     T w_end[W::kLanes] = {}, row_end[W::kLanes] = {};
     memcpy(w_end, w + j, (d - j) * sizeof(T));
+#pragma GCC unroll 8
     for (int r = 0; r < kDotRows; ++r) {
       for (std::size_t i = j; i < d; ++i) row_end[i - j] = static_cast<T>(row[r][i]);
       sum[r] = sum[r] + W::load(row_end) * W::load(w_end);
     }
   }
-  for (int r = 0; r < kDotRows; ++r) z[r] = sum[r].sum();
+  T lanes[kDotRows][W::kLanes];
+#pragma GCC unroll 8
+  for (int r = 0; r < kDotRows; ++r) sum[r].store(lanes[r]);
+  for (int r = 0; r < kDotRows; ++r) z[r] = sum_of_lanes(lanes[r]);
 }
 
 // ((0+1)+(2+3)) + ((4+5)+(6+7))

@@ -13,6 +13,7 @@ constexpr std::size_t kGramTile = kNativeBytes == 16 ? 2 : 4;  // columns i held
 inline void gram_tile(const GramRun& run, std::size_t i, std::size_t j) {
   using W = Wide<double>;
   W sum[kGramTile][2];
+#pragma GCC unroll 4
   for (std::size_t t = 0; t < kGramTile; ++t) sum[t][0] = sum[t][1] = W::zero();
   for (std::size_t r = 0; r < run.rows; ++r) {
     const double *a = run.a + r * run.width + i, *b = run.b + r * run.width + j;
@@ -24,6 +25,7 @@ inline void gram_tile(const GramRun& run, std::size_t i, std::size_t j) {
       sum[t][1] = sum[t][1] + at * high;
     }
   }
+#pragma GCC unroll 4
   for (std::size_t t = 0; t < kGramTile; ++t) {
     double* c = run.c + (i + t) * run.width + j;
     (W::load(c) + sum[t][0]).store(c);
@@ -36,40 +38,165 @@ void gram_panel(const GramRun& run) {
     for (std::size_t i = 0; i < j + kGramColumns; i += kGramTile) gram_tile(run, i, j);
 }
 
-// The codes of one call, column by column as int16 and padded with zeros to whole registers, so that a product of two
-// columns is the multiply-add of pairs that every ISA has. 512 rows of ±128: at most 2²³, far from overflow.
-constexpr std::size_t kCodeTile = 4;
+// --- codes ---------------------------------------------------------------------------------------------------------
+// A cell is 32 bits: the codes of one column in kCellRows consecutive rows. One instruction multiplies the cells of a
+// register by one broadcast cell and adds up within each cell: bytes with AVX-512 VNNI, where one side must be unsigned
+// and is the code + 128, else pairs of int16. All exact: 512 rows of 255·128 add up to 2²⁴.
+#if defined(__AVX512VNNI__)
+constexpr std::size_t kCellRows = 4;
+constexpr std::int64_t kCodeBias = 128;  // on the side of the columns j
+using CellCode = std::uint8_t;
+#else
+constexpr std::size_t kCellRows = 2;
+constexpr std::int64_t kCodeBias = 0;
+using CellCode = std::int16_t;
+#endif
+constexpr std::size_t kCells = kCodeGramRows / kCellRows;
 
-inline std::size_t code_columns(std::size_t d) { return (d + kCodeTile - 1) / kCodeTile * kCodeTile; }
+typedef std::int32_t NativeInt __attribute__((vector_size(kNativeBytes)));
+constexpr std::size_t kIntLanes = kNativeBytes / sizeof(std::int32_t);
+constexpr std::size_t kTileI = kNativeBytes == 64 ? 8 : 4;                 // columns i of one tile
+constexpr std::size_t kTileJ = 2 * kIntLanes;                             // columns j of one tile
+constexpr std::size_t kCodeColumns = 32;                                   // panels are padded to a multiple of it
+static_assert(kCodeColumns % kTileI == 0 && kCodeColumns % kTileJ == 0, "tiles must fill the panels");
 
-std::size_t code_gram_nbytes(std::size_t d) { return code_columns(d) * kCodeGramRows * sizeof(std::int16_t); }
-
-inline void transpose_codes(const CodeGramRun& run, std::int16_t* column) {
-  memset(column, 0, code_gram_nbytes(run.d));
-  for (std::size_t r = 0; r < run.n; ++r) {
-    const std::int8_t* x = run.x + static_cast<std::ptrdiff_t>(r) * run.stride;
-    for (std::size_t j = 0; j < run.d; ++j) column[j * kCodeGramRows + r] = x[j];
-  }
+SCRIMP_HD NativeInt add_products(NativeInt sum, NativeInt cells, std::int32_t cell) {
+  const NativeInt other = NativeInt{} + cell;
+#if defined(__AVX512VNNI__)
+  return (NativeInt)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)cells, (__m512i)other);
+#elif defined(__AVX512BW__)
+  return sum + (NativeInt)_mm512_madd_epi16((__m512i)cells, (__m512i)other);
+#elif defined(__AVX2__)
+  return sum + (NativeInt)_mm256_madd_epi16((__m256i)cells, (__m256i)other);
+#elif defined(__SSE2__)
+  return sum + (NativeInt)_mm_madd_epi16((__m128i)cells, (__m128i)other);
+#else
+  typedef std::int16_t Halves __attribute__((vector_size(kNativeBytes)));
+  const NativeInt low = (cells << 16 >> 16) * (other << 16 >> 16), high = (cells >> 16) * (other >> 16);
+  static_assert(sizeof(Halves) == sizeof(NativeInt));
+  return sum + low + high;
+#endif
 }
 
-inline std::int32_t code_product(const std::int16_t* a, const std::int16_t* b) {
-  std::int32_t sum = 0;
-  for (std::size_t r = 0; r < kCodeGramRows; ++r)
-    sum += static_cast<std::int32_t>(a[r]) * static_cast<std::int32_t>(b[r]);
-  return sum;
+inline std::size_t padded_columns(std::size_t d) { return (d + kCodeColumns - 1) / kCodeColumns * kCodeColumns; }
+
+// Cells of the columns j (biased) and i, each in strips of a tile's width: strip by strip, cell by cell.
+struct CodePanels {
+  std::int32_t *j, *i, *sum;
+  std::size_t width;
+
+  CodePanels(std::uint8_t* scratch, std::size_t d) : width(padded_columns(d)) {
+    j = reinterpret_cast<std::int32_t*>(__builtin_assume_aligned(scratch, 64));
+    i = j + width * kCells;
+    sum = i + width * kCells;
+  }
+};
+
+std::size_t code_gram_nbytes(std::size_t d) { return padded_columns(d) * (2 * kCells + 1) * sizeof(std::int32_t); }
+
+// One cell of 32 columns from kCellRows rows.
+inline void pack_cell(const std::int8_t* const* row, std::size_t n, std::int32_t* biased, std::int32_t* plain) {
+  CellCode cells[2][kCodeColumns * kCellRows] = {};
+  for (std::size_t r = 0; r < kCellRows; ++r)
+    for (std::size_t c = 0; c < n; ++c) {
+      cells[0][c * kCellRows + r] = static_cast<CellCode>(row[r][c] + kCodeBias);
+      cells[1][c * kCellRows + r] = static_cast<CellCode>(row[r][c]);
+    }
+  memcpy(biased, cells[0], sizeof cells[0]);
+  memcpy(plain, cells[1], sizeof cells[1]);
+}
+
+#if defined(__AVX512VNNI__) && defined(__AVX512VBMI__)
+// The same for full columns: four rows of 16 bytes lie in the lanes of a register, vpermb makes them 16 cells.
+SCRIMP_HD void pack_cell_full(const std::int8_t* const* row, std::int32_t* biased, std::int32_t* plain) {
+  alignas(64) std::uint8_t order[64];
+  for (int k = 0; k < 64; ++k) order[k] = static_cast<std::uint8_t>(16 * (k % 4) + k / 4);
+  const __m512i index = _mm512_load_si512(order), bias = _mm512_set1_epi8(static_cast<char>(0x80));
+  for (std::size_t c = 0; c < kCodeColumns; c += 16) {
+    __m512i x = _mm512_castsi128_si512(_mm_loadu_si128(reinterpret_cast<const __m128i*>(row[0] + c)));
+    x = _mm512_inserti32x4(x, _mm_loadu_si128(reinterpret_cast<const __m128i*>(row[1] + c)), 1);
+    x = _mm512_inserti32x4(x, _mm_loadu_si128(reinterpret_cast<const __m128i*>(row[2] + c)), 2);
+    x = _mm512_inserti32x4(x, _mm_loadu_si128(reinterpret_cast<const __m128i*>(row[3] + c)), 3);
+    x = _mm512_permutexvar_epi8(index, x);
+    _mm512_storeu_si512(plain + c, x);
+    _mm512_storeu_si512(biased + c, _mm512_xor_si512(x, bias));
+  }
+}
+#else
+SCRIMP_HD void pack_cell_full(const std::int8_t* const* row, std::int32_t* biased, std::int32_t* plain) {
+  pack_cell(row, kCodeColumns, biased, plain);
+}
+#endif
+
+// Writes 32 packed columns, which begin at column c, into the strips of width kTile.
+template <std::size_t kTile>
+inline void store_strips(const std::int32_t* cells, std::size_t c, std::size_t cell, std::int32_t* strips) {
+  for (std::size_t t = 0; t < kCodeColumns; t += kTile)
+    memcpy(strips + (c + t) * kCells + cell * kTile, cells + t, kTile * sizeof(std::int32_t));
+}
+
+// Rows beyond the last are rows of zeros; on the biased side they meet zeros, whatever they are.
+inline void pack_codes(const CodeGramRun& run, const CodePanels& panels) {
+  static const std::int8_t zeros[kCodeColumns] = {};
+  for (std::size_t cell = 0; cell * kCellRows < run.n; ++cell)
+    for (std::size_t c = 0; c < panels.width; c += kCodeColumns) {
+      const std::size_t n = run.d - c < kCodeColumns ? run.d - c : kCodeColumns;
+      const std::int8_t* row[kCellRows];
+      for (std::size_t r = 0; r < kCellRows; ++r) {
+        const std::size_t at = cell * kCellRows + r;
+        row[r] = at < run.n ? run.x + static_cast<std::ptrdiff_t>(at) * run.stride + c : zeros;
+      }
+      std::int32_t biased[kCodeColumns], plain[kCodeColumns];
+      if (n == kCodeColumns) pack_cell_full(row, biased, plain);
+      else pack_cell(row, n, biased, plain);
+      store_strips<kTileJ>(biased, c, cell, panels.j);
+      store_strips<kTileI>(plain, c, cell, panels.i);
+    }
+}
+
+// Sums of the columns i over the rows.
+inline void sum_codes(const CodeGramRun& run, std::int32_t* sum) {
+  for (std::size_t c = 0; c < run.d; ++c) sum[c] = 0;
+  for (std::size_t r = 0; r < run.n; ++r) {
+    const std::int8_t* x = run.x + static_cast<std::ptrdiff_t>(r) * run.stride;
+    for (std::size_t c = 0; c < run.d; ++c) sum[c] += x[c];
+  }
+  for (std::size_t c = 0; c < run.d; ++c) run.sum[c] += sum[c];
+}
+
+inline void code_tile(const CodeGramRun& run, const CodePanels& panels, std::size_t i, std::size_t j) {
+  constexpr std::size_t kParts = kTileJ / kIntLanes;
+  const std::int32_t *cells_i = panels.i + i * kCells, *cells_j = panels.j + j * kCells;
+  NativeInt sum[kTileI][kParts] = {};
+  const std::size_t n_cells = (run.n + kCellRows - 1) / kCellRows;
+  for (std::size_t q = 0; q < n_cells; ++q, cells_i += kTileI, cells_j += kTileJ) {
+    NativeInt column[kParts];
+#pragma GCC unroll 2
+    for (std::size_t p = 0; p < kParts; ++p) memcpy(&column[p], cells_j + p * kIntLanes, sizeof column[p]);
+#pragma GCC unroll 8
+    for (std::size_t t = 0; t < kTileI; ++t)
+#pragma GCC unroll 2
+      for (std::size_t p = 0; p < kParts; ++p) sum[t][p] = add_products(sum[t][p], column[p], cells_i[t]);
+  }
+  std::int32_t products[kTileI][kTileJ];
+#pragma GCC unroll 8
+  for (std::size_t t = 0; t < kTileI; ++t) 
+#pragma GCC unroll 2
+    for (std::size_t p = 0; p < kParts; ++p) memcpy(products[t] + p * kIntLanes, &sum[t][p], sizeof sum[t][p]);
+  for (std::size_t t = 0; t < kTileI && i + t < run.d; ++t) {
+    const std::int64_t bias = kCodeBias * panels.sum[i + t];
+    std::int64_t* __restrict c = run.c + (i + t) * run.d + j;
+    const std::size_t n = run.d - j < kTileJ ? run.d - j : kTileJ;
+    for (std::size_t p = 0; p < n; ++p) c[p] += products[t][p] - bias;
+  }
 }
 
 void code_gram_rows(const CodeGramRun& run) {
-  auto* column = static_cast<std::int16_t*>(__builtin_assume_aligned(run.scratch, 64));
-  transpose_codes(run, column);
-  for (std::size_t i = 0; i < run.d; ++i) {
-    const std::int16_t* a = column + i * kCodeGramRows;
-    std::int64_t* c = run.c + i * run.d;
-    for (std::size_t j = i; j < run.d; ++j) c[j] += code_product(a, column + j * kCodeGramRows);
-    std::int32_t sum = 0;
-    for (std::size_t r = 0; r < kCodeGramRows; ++r) sum += a[r];
-    run.sum[i] += sum;
-  }
+  const CodePanels panels(run.scratch, run.d);
+  pack_codes(run, panels);
+  sum_codes(run, panels.sum);
+  for (std::size_t j = 0; j < run.d; j += kTileJ)
+    for (std::size_t i = 0; i < j + kTileJ && i < run.d; i += kTileI) code_tile(run, panels, i, j);
 }
 
 }  // namespace

@@ -87,18 +87,19 @@ struct QuantizeRun {
   double* sum;                // [d] Σ weight·x
 };
 
+template <class E>
 struct RangeRun {
   std::size_t n, d;
-  double* low;                // [d]
-  double* high;               // [d]
-  std::uint8_t* integral;     // [d] 1 while all values are integers
+  E* low;    // [d]
+  E* high;   // [d]
+  E* apart;  // [d] Σ distance from the nearest integer
 };
 
 struct MatrixKernels {
   void (*quantize_f32)(const QuantizeRun<float>&);
   void (*quantize_f64)(const QuantizeRun<double>&);
-  bool (*range_f32)(const float* x, std::ptrdiff_t stride, const RangeRun&);   // false: NaN or infinity met
-  bool (*range_f64)(const double* x, std::ptrdiff_t stride, const RangeRun&);
+  bool (*range_f32)(const float* x, std::ptrdiff_t stride, const RangeRun<float>&);   // false: NaN or infinity met
+  bool (*range_f64)(const double* x, std::ptrdiff_t stride, const RangeRun<double>&);
   void (*pack)(int bits, const std::int8_t* codes, std::size_t d, std::uint8_t* row);
   void (*unpack)(int bits, const std::uint8_t* row, std::size_t d, std::int8_t* codes);
 };

@@ -14,23 +14,59 @@ namespace {
 
 constexpr std::size_t kChunkRows = 64;
 
-bool add_ranges(RowReader& rows, const MatrixView& x, std::size_t begin, std::size_t n, const RangeRun& run) {
-  const MatrixKernels& kernels = active_table().linear->matrix;
-  if (x.element == Element::kF64) {
-    const Rows<double> r = rows.read<double>(begin, n);
-    return kernels.range_f64(r.x, r.stride, run);
-  }
-  const Rows<float> r = rows.read<float>(begin, n);
-  return kernels.range_f32(r.x, r.stride, run);
-}
+// Ranges of the rows that one thread read, in the matrix's own precision.
+template <class E>
+class PartRanges {
+ public:
+  explicit PartRanges(const MatrixView& x)
+      : rows_(x), d_(x.d), low_(d_, std::numeric_limits<E>::infinity()), high_(d_, -std::numeric_limits<E>::infinity()), apart_(d_) {}
 
-NonfiniteAt first_nonfinite(RowReader& rows, std::size_t begin, std::size_t n, std::size_t d) {
-  const Rows<double> r = rows.read<double>(begin, n);
-  for (std::size_t i = 0; i < n; ++i)
-    for (std::size_t j = 0; j < d; ++j)
-      if (!std::isfinite(r.x[static_cast<std::ptrdiff_t>(i) * r.stride + static_cast<std::ptrdiff_t>(j)]))
-        return {true, begin + i, j};
-  return {};
+  // Where the first NaN or infinity of the rows is.
+  NonfiniteAt add(std::size_t begin, std::size_t n) {
+    const Rows<E> r = rows_.template read<E>(begin, n);
+    const RangeRun<E> run{n, d_, low_.data(), high_.data(), apart_.data()};
+    const MatrixKernels& kernels = active_table().linear->matrix;
+    bool finite;
+    if constexpr (sizeof(E) == sizeof(float)) finite = kernels.range_f32(r.x, r.stride, run);
+    else finite = kernels.range_f64(r.x, r.stride, run);
+    return finite ? NonfiniteAt{} : first_nonfinite(r, begin, n);
+  }
+
+  void merge_into(double* low, double* high, std::uint8_t* integral) const {
+    for (std::size_t j = 0; j < d_; ++j) {
+      low[j] = std::min<double>(low[j], low_[j]);
+      high[j] = std::max<double>(high[j], high_[j]);
+      integral[j] &= apart_[j] == 0;
+    }
+  }
+
+ private:
+  NonfiniteAt first_nonfinite(const Rows<E>& r, std::size_t begin, std::size_t n) const {
+    for (std::size_t i = 0; i < n; ++i)
+      for (std::size_t j = 0; j < d_; ++j)
+        if (!std::isfinite(r.x[static_cast<std::ptrdiff_t>(i) * r.stride + static_cast<std::ptrdiff_t>(j)]))
+          return {true, begin + i, j};
+    return {};
+  }
+
+  RowReader rows_;
+  std::size_t d_;
+  std::vector<E> low_, high_, apart_;
+};
+
+template <class E>
+NonfiniteAt ranges_as(const MatrixView& x, double* low, double* high, std::uint8_t* integral, int threads) {
+  NonfiniteAt bad;
+  std::mutex merging;
+  parallel_for(x.n, kLeafRows, choose_threads(threads, x.n * x.d * sizeof(E)), [&](std::size_t begin, std::size_t end) {
+    PartRanges<E> part(x);
+    NonfiniteAt at;
+    for (std::size_t i = begin; i < end && !at.found; i += kChunkRows) at = part.add(i, std::min(kChunkRows, end - i));
+    const std::lock_guard lock(merging);
+    if (at.found && (!bad.found || at.row < bad.row)) bad = at;
+    part.merge_into(low, high, integral);
+  });
+  return bad;
 }
 
 void quantize_run(const MatrixView& x, RowReader& rows, std::size_t begin, QuantizeRun<float> run) {
@@ -89,31 +125,11 @@ class LeafQuantizer {
 }  // namespace
 
 NonfiniteAt column_ranges(const MatrixView& x, double* low, double* high, std::uint8_t* integral, int threads) {
-  const std::size_t d = x.d;
-  std::fill_n(low, d, std::numeric_limits<double>::infinity());
-  std::fill_n(high, d, -std::numeric_limits<double>::infinity());
-  std::fill_n(integral, d, 1);
-  NonfiniteAt bad;
-  std::mutex merging;
-  parallel_for(x.n, kLeafRows, choose_threads(threads, x.n * d * sizeof(float)), [&](std::size_t begin, std::size_t end) {
-    RowReader rows(x);
-    std::vector<double> part_low(d, std::numeric_limits<double>::infinity()), part_high(d, -std::numeric_limits<double>::infinity());
-    std::vector<std::uint8_t> part_integral(d, 1);
-    NonfiniteAt at;
-    for (std::size_t i = begin; i < end && !at.found; i += kChunkRows) {
-      const std::size_t n = std::min(kChunkRows, end - i);
-      if (!add_ranges(rows, x, i, n, {n, d, part_low.data(), part_high.data(), part_integral.data()}))
-        at = first_nonfinite(rows, i, n, d);
-    }
-    const std::lock_guard lock(merging);
-    if (at.found && (!bad.found || at.row < bad.row)) bad = at;
-    for (std::size_t j = 0; j < d; ++j) {
-      low[j] = std::min(low[j], part_low[j]);
-      high[j] = std::max(high[j], part_high[j]);
-      integral[j] &= part_integral[j];
-    }
-  });
-  return bad;
+  std::fill_n(low, x.d, std::numeric_limits<double>::infinity());
+  std::fill_n(high, x.d, -std::numeric_limits<double>::infinity());
+  std::fill_n(integral, x.d, 1);
+  return x.element == Element::kF64 ? ranges_as<double>(x, low, high, integral, threads)
+                                    : ranges_as<float>(x, low, high, integral, threads);
 }
 
 void quantize_rows(const QuantizeArgs& args, std::uint8_t* codes, double* noise, double* sum) {

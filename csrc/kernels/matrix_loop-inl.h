@@ -9,59 +9,87 @@
 namespace scrimp {
 namespace {
 
+// Adds each column's distance from the integers: 0 while all are integers, NaN for ever once one is NaN or infinite.
 template <class E>
-bool range_rows(const E* x, std::ptrdiff_t stride, const RangeRun& run) {
-  bool finite = true;
+bool range_rows(const E* x, std::ptrdiff_t stride, const RangeRun<E>& run) {
+  E *__restrict low = run.low, *__restrict high = run.high, *__restrict apart = run.apart;
   for (std::size_t r = 0; r < run.n; ++r, x += stride) {
-    E all = 0;
     for (std::size_t j = 0; j < run.d; ++j) {
-      const double v = static_cast<double>(x[j]);
-      run.low[j] = v < run.low[j] ? v : run.low[j];
-      run.high[j] = v > run.high[j] ? v : run.high[j];
-      run.integral[j] &= static_cast<std::uint8_t>(rint(v) == v);
+      low[j] = x[j] < low[j] ? x[j] : low[j];
+      high[j] = x[j] > high[j] ? x[j] : high[j];
+      const E rounded = sizeof(E) == sizeof(float) ? static_cast<E>(rintf(static_cast<float>(x[j]))) : static_cast<E>(rint(static_cast<double>(x[j])));
+      const E distance = x[j] - rounded;
+      apart[j] += distance < 0 ? -distance : distance;
     }
-    for (std::size_t j = 0; j < run.d; ++j) all += x[j] * 0;  // 0, or NaN if any value is not finite
-    finite &= all == 0;
   }
+  bool finite = true;
+  for (std::size_t j = 0; j < run.d; ++j) finite &= apart[j] == apart[j];
   return finite;
 }
 
-// One row: fixed point with 16 fractional bits where rounding is stochastic, exactly the codecs' rule.
-template <class E, bool kStochastic>
-inline void quantize_row(const QuantizeRun<E>& run, const E* x, std::uint64_t index, std::int8_t* codes,
-                         std::uint32_t* fraction) {
+constexpr std::size_t kQuantizeColumns = 1024;  // of a row at once: bounds the stack
+constexpr std::size_t kDrawGroup = 32;          // values that share 16 draws (core/rng.h)
+
+// The 16 random bits of the indices index … index + n lie in bits[index % 32 …]: random16, a whole group at a time.
+inline const std::uint16_t* random_row(std::uint64_t key, std::uint64_t index, std::size_t n, std::uint16_t* bits) {
+  const std::size_t skip = index % kDrawGroup, n_groups = (skip + n + kDrawGroup - 1) / kDrawGroup;
+  for (std::size_t g = 0; g < n_groups; ++g) {
+    const std::uint64_t counter = (index / kDrawGroup + g) * 16, page = counter >> 32;
+    const std::uint64_t page_key = page ? mix64(key ^ page) : key;
+    for (std::uint32_t i = 0; i < 16; ++i) {
+      const std::uint32_t draw = random32(page_key, static_cast<std::uint32_t>(counter) + i);
+      bits[g * kDrawGroup + i] = static_cast<std::uint16_t>(draw);
+      bits[g * kDrawGroup + 16 + i] = static_cast<std::uint16_t>(draw >> 16);
+    }
+  }
+  return bits + skip;
+}
+
+// One row, up to kQuantizeColumns: steps above the grid's low end in fp32; fixed point with 16 fractional bits where
+// rounding is stochastic, the codecs' rule.
+template <class E>
+inline void steps_of(const QuantizeRun<E>& run, const E* __restrict x, float* __restrict steps) {
+  const double *__restrict low = run.low, *__restrict inverse = run.inverse;
+  for (std::size_t j = 0; j < run.d; ++j) steps[j] = static_cast<float>((static_cast<double>(x[j]) - low[j]) * inverse[j]);
+}
+
+template <class E>
+inline void round_nearest(const QuantizeRun<E>& run, const float* __restrict steps, std::int8_t* __restrict codes) {
   const std::int32_t levels = run.levels, centre = run.centre;
   for (std::size_t j = 0; j < run.d; ++j) {
-    const float steps = static_cast<float>((static_cast<double>(x[j]) - run.low[j]) * run.inverse[j]);
-    std::int32_t code;
-    if constexpr (kStochastic) {
-      std::int32_t fixed = static_cast<std::int32_t>(rintf(steps * 65536.0f));
-      fixed = fixed < 0 ? 0 : fixed > levels << 16 ? levels << 16 : fixed;
-      code = (fixed + static_cast<std::int32_t>(random16(run.key, index + j))) >> 16;
-      fraction[j] = static_cast<std::uint32_t>(fixed) & 0xffffu;
-    } else {
-      code = static_cast<std::int32_t>(rintf(steps));
-      code = code < 0 ? 0 : code > levels ? levels : code;
-    }
+    std::int32_t code = static_cast<std::int32_t>(rintf(steps[j]));
+    code = code < 0 ? 0 : code > levels ? levels : code;
     codes[j] = static_cast<std::int8_t>(code - centre);
+  }
+}
+
+template <class E>
+inline void round_stochastic(const QuantizeRun<E>& run, const float* __restrict steps, const std::uint16_t* __restrict bits,
+                             std::int8_t* __restrict codes, std::uint32_t* __restrict fraction) {
+  const std::int32_t top = run.levels << 16, centre = run.centre;
+  for (std::size_t j = 0; j < run.d; ++j) {
+    std::int32_t fixed = static_cast<std::int32_t>(rintf(steps[j] * 65536.0f));
+    fixed = fixed < 0 ? 0 : fixed > top ? top : fixed;
+    codes[j] = static_cast<std::int8_t>(((fixed + static_cast<std::int32_t>(bits[j])) >> 16) - centre);
+    fraction[j] = static_cast<std::uint32_t>(fixed) & 0xffffu;
   }
 }
 
 // Adds f(1−f)·2³² of one row: exactly, in two halves of 15 bits, and weighted.
 template <class E>
-inline void add_noise(const QuantizeRun<E>& run, double weight, const std::uint32_t* fraction) {
-  std::uint32_t *low = run.noise, *high = run.noise_high;
+inline void add_noise(const QuantizeRun<E>& run, double weight, const std::uint32_t* __restrict fraction) {
+  std::uint32_t *__restrict low = run.noise, *__restrict high = run.noise_high;
   for (std::size_t j = 0; j < run.d; ++j) {
     const std::uint32_t variance = fraction[j] * (65536u - fraction[j]);
     low[j] += variance & 0x7fffu;
     high[j] += variance >> 15;
   }
   if (!run.weight) return;
-  for (std::size_t j = 0; j < run.d; ++j)
-    run.weighted_noise[j] += weight * (static_cast<double>(fraction[j] * (65536u - fraction[j])) * 0x1p-32);
+  for (std::size_t j = 0; j < run.d; ++j) {
+    const std::int32_t variance = static_cast<std::int32_t>(fraction[j] * (65536u - fraction[j]));
+    run.weighted_noise[j] += weight * (static_cast<double>(variance) * 0x1p-32);
+  }
 }
-
-constexpr std::size_t kQuantizeColumns = 1024;  // of a row at once: bounds the stack
 
 // The same run for `count` columns from `begin` on.
 template <class E>
@@ -79,10 +107,14 @@ inline QuantizeRun<E> columns_of(QuantizeRun<E> run, std::size_t begin, std::siz
 template <class E>
 inline void quantize_columns(const QuantizeRun<E>& run, std::size_t r, const E* x, std::uint64_t index, std::int8_t* codes) {
   const double weight = run.weight ? run.weight[r] : 1.0;
-  for (std::size_t j = 0; j < run.d; ++j) run.sum[j] += weight * static_cast<double>(x[j]);
+  double* __restrict sum = run.sum;
+  for (std::size_t j = 0; j < run.d; ++j) sum[j] += weight * static_cast<double>(x[j]);
+  float steps[kQuantizeColumns];
+  steps_of(run, x, steps);
+  if (!run.stochastic) return round_nearest(run, steps, codes);
+  std::uint16_t bits[kQuantizeColumns + 2 * kDrawGroup];
   std::uint32_t fraction[kQuantizeColumns];
-  if (!run.stochastic) return quantize_row<E, false>(run, x, index, codes, fraction);
-  quantize_row<E, true>(run, x, index, codes, fraction);
+  round_stochastic(run, steps, random_row(run.key, index, run.d, bits), codes, fraction);
   add_noise(run, weight, fraction);
 }
 
@@ -98,27 +130,45 @@ void quantize_rows(const QuantizeRun<E>& run) {
   }
 }
 
-// A row of d codes of `bits` bits lies in ⌈d·bits/8⌉ bytes: with h = ⌈d/per⌉ and per = 8/bits, byte i holds the codes
-// i, i + h, i + 2h, … from its low bits up. Codes are centred: stored is code + 2^(bits−1).
-void pack_row(int bits, const std::int8_t* codes, std::size_t d, std::uint8_t* row) {
-  const std::size_t per = 8u / static_cast<unsigned>(bits), h = (d + per - 1) / per;
-  const int centre = 1 << (bits - 1);
-  memset(row, 0, h);
-  for (std::size_t p = 0; p < per; ++p) {
-    const std::size_t count = p * h >= d ? 0 : d - p * h < h ? d - p * h : h;
-    for (std::size_t i = 0; i < count; ++i)
-      row[i] = static_cast<std::uint8_t>(row[i] | ((codes[p * h + i] + centre) << (static_cast<int>(p) * bits)));
+// A row of d codes of kBits bits lies in ⌈d/per⌉ bytes, per = 8/kBits: with h = ⌈d/per⌉, byte i holds the codes i, i + h,
+// i + 2h, … from its low bits up. Codes are centred: stored is code + 2^(kBits−1).
+template <int kBits>
+struct PackedRow {
+  static constexpr std::size_t kPer = 8 / kBits;
+  static constexpr int kCentre = 1 << (kBits - 1), kMask = (1 << kBits) - 1;
+
+  static std::size_t count(std::size_t p, std::size_t h, std::size_t d) {
+    return p * h >= d ? 0 : d - p * h < h ? d - p * h : h;
   }
+
+  static void pack(const std::int8_t* __restrict codes, std::size_t d, std::uint8_t* __restrict row) {
+    const std::size_t h = (d + kPer - 1) / kPer;
+    memset(row, 0, h);
+#pragma GCC unroll 8
+    for (std::size_t p = 0; p < kPer; ++p)
+      for (std::size_t i = 0; i < count(p, h, d); ++i)
+        row[i] = static_cast<std::uint8_t>(row[i] | ((codes[p * h + i] + kCentre) << (p * kBits)));
+  }
+
+  static void unpack(const std::uint8_t* __restrict row, std::size_t d, std::int8_t* __restrict codes) {
+    const std::size_t h = (d + kPer - 1) / kPer;
+#pragma GCC unroll 8
+    for (std::size_t p = 0; p < kPer; ++p) {
+      const std::size_t n = count(p, h, d);
+      std::int8_t* __restrict part = codes + p * h;
+      for (std::size_t i = 0; i < n; ++i) part[i] = static_cast<std::int8_t>(((row[i] >> (p * kBits)) & kMask) - kCentre);
+    }
+  }
+};
+
+void pack_row(int bits, const std::int8_t* codes, std::size_t d, std::uint8_t* row) {
+  return bits == 4 ? PackedRow<4>::pack(codes, d, row) : bits == 2 ? PackedRow<2>::pack(codes, d, row) : PackedRow<1>::pack(codes, d, row);
 }
 
 void unpack_row(int bits, const std::uint8_t* row, std::size_t d, std::int8_t* codes) {
-  const std::size_t per = 8u / static_cast<unsigned>(bits), h = (d + per - 1) / per;
-  const int centre = 1 << (bits - 1), mask = (1 << bits) - 1;
-  for (std::size_t p = 0; p < per; ++p) {
-    const std::size_t count = p * h >= d ? 0 : d - p * h < h ? d - p * h : h;
-    for (std::size_t i = 0; i < count; ++i)
-      codes[p * h + i] = static_cast<std::int8_t>(((row[i] >> (static_cast<int>(p) * bits)) & mask) - centre);
-  }
+  return bits == 4   ? PackedRow<4>::unpack(row, d, codes)
+         : bits == 2 ? PackedRow<2>::unpack(row, d, codes)
+                     : PackedRow<1>::unpack(row, d, codes);
 }
 
 }  // namespace

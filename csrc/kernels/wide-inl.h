@@ -113,7 +113,9 @@ struct Wide {
     for (int i = 0; i < kParts; ++i) v.part[i] = load_native(p + i * kStep, T{});
     return v;
   }
-  SCRIMP_HD void store(T* p) const { memcpy(p, part, sizeof part); }
+  SCRIMP_HD void store(T* p) const {
+    for (int i = 0; i < kParts; ++i) memcpy(p + i * kStep, &part[i], sizeof part[i]);  // whole registers
+  }
 
   friend SCRIMP_HD Wide operator+(Wide a, const Wide& b) {
     for (int i = 0; i < kParts; ++i) a.part[i] = a.part[i] + b.part[i];
@@ -123,16 +125,16 @@ struct Wide {
     for (int i = 0; i < kParts; ++i) a.part[i] = a.part[i] * b.part[i];
     return a;
   }
-
-  // Sum of the lanes: halves added pairwise, the same tree on every ISA.
-  SCRIMP_HD T sum() const {
-    T lane[kLanes];
-    store(lane);
-    for (std::size_t width = kLanes / 2; width; width /= 2)
-      for (std::size_t j = 0; j < width; ++j) lane[j] += lane[j + width];
-    return lane[0];
-  }
 };
+
+// Sum of the lanes: halves added pairwise, the same tree on every ISA.
+template <class T>
+SCRIMP_HD T sum_of_lanes(T* lane) {
+#pragma GCC unroll 4
+  for (std::size_t width = Wide<T>::kLanes / 2; width; width /= 2)
+    for (std::size_t j = 0; j < width; ++j) lane[j] += lane[j + width];
+  return lane[0];
+}
 
 }  // namespace
 }  // namespace scrimp

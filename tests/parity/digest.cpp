@@ -5,22 +5,8 @@
 #include <cstring>
 #include <vector>
 
-#include "core/rng.h"
+#include "digest.h"
 #include "kernels/codec.h"
-
-namespace {
-
-class Digest {  // FNV-1a, 64 bits
- public:
-  void add(const void* data, std::size_t nbytes) {
-    for (std::size_t i = 0; i < nbytes; ++i)
-      value_ = (value_ ^ static_cast<const unsigned char*>(data)[i]) * 0x100000001b3ull;
-  }
-  unsigned long long value() const { return value_; }
-
- private:
-  std::uint64_t value_ = 0xcbf29ce484222325ull;
-};
 
 // Sums of four uniforms by integer arithmetic: bell-shaped, and the same on every machine.
 std::vector<float> values(std::size_t n) {
@@ -36,6 +22,8 @@ std::vector<float> values(std::size_t n) {
   }
   return x;
 }
+
+namespace {
 
 void print_digest(const scrimp::CodecKernels& row, scrimp::Rounding rounding, scrimp::ScaleRule scale) {
   scrimp::CodecOptions options;
@@ -75,4 +63,5 @@ int main() {
       for (auto scale : {scrimp::ScaleRule::kDefault, scrimp::ScaleRule::kMse, scrimp::ScaleRule::kUnbiased,
                          scrimp::ScaleRule::kRceil, scrimp::ScaleRule::kEven})
         print_digest(table.codecs[i], rounding, scale);
+  print_linear_digests();
 }

@@ -1,0 +1,2 @@
+#define SCRIMP_ISA_NAME neon
+#include "kernels/target-inl.h"

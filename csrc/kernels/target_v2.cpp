@@ -1,0 +1,2 @@
+#define SCRIMP_ISA_NAME v2
+#include "kernels/target-inl.h"
