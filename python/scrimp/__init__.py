@@ -30,6 +30,7 @@ _HOME = {
     "bill": "scrimp.cost",
     "CodecError": "scrimp.errors",
     "minimize": "scrimp.train",
+    "load": "scrimp.model_file",
     "run": "scrimp.comm",
     "shard_bounds": "scrimp.comm",
     "shared_array": "scrimp.comm",

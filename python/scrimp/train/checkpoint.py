@@ -46,9 +46,24 @@ def save_progress(
     parts = comm.all_gather_bytes(save(plain))
     if comm.rank == 0:
         tensors = {f"{rank}/{name}": a for rank, part in enumerate(parts) for name, a in load(part).items()}
-        document = {"schema": SCHEMA, "problem": dict(problem), "record": progress.record}
-        write_tensors(path, tensors, document)
+        _write(path, tensors, problem, progress.record)
     comm.barrier()
+
+
+def save_progress_of_one(
+    path: str | os.PathLike[str], problem: Mapping[str, Any], progress: Progress
+) -> None:
+    """Write a checkpoint of a fit whose state is all on rank 0; rank 0 alone calls it."""
+    _write(path, {f"0/{name}": a for name, a in progress.arrays.items()}, problem, progress.record)
+
+
+def _write(
+    path: str | os.PathLike[str],
+    tensors: dict[str, NDArray[Any]],
+    problem: Mapping[str, Any],
+    record: dict[str, Any],
+) -> None:
+    write_tensors(path, tensors, {"schema": SCHEMA, "problem": dict(problem), "record": record})
 
 
 def load_progress(path: str | os.PathLike[str], rank: int, problem: Mapping[str, Any]) -> Progress | None:
@@ -82,6 +97,8 @@ def fingerprint(*arrays: Any, rows: int = 256) -> str:
     """
     digest = 0
     for a in arrays:
+        matrix = getattr(a, "matrix", a)  # rows of a QuantizedMatrix
+        a = getattr(matrix, "codes", matrix)
         some = np.asarray(a[:: max(1, a.shape[0] // rows)]) if getattr(a, "shape", ()) else np.asarray(a)
         described = f"{getattr(a, 'shape', ())}{some.dtype}".encode()
         digest = zlib.crc32(np.ascontiguousarray(some).tobytes(), zlib.crc32(described, digest))

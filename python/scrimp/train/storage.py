@@ -6,43 +6,19 @@ InputError.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import tempfile
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from scrimp.errors import InputError
+from scrimp.tensor_file import replacing
 
 Tensors = dict[str, NDArray[Any]]
 DOCUMENT = "scrimp"  # key of the JSON document in the safetensors metadata
-
-
-def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
-    """Write a file so that it holds either the old content or all of the new, even after a power cut.
-
-    A temporary file in the same folder is written, synced and renamed. The file keeps the mode that it has,
-    and gets the usual one (by the umask) if it is new.
-    """
-    path = Path(path)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, _mode_for(path))
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
-        raise
-    _sync_folder(path.parent)
 
 
 def write_tensors(
@@ -53,7 +29,8 @@ def write_tensors(
 
     plain = {name: np.ascontiguousarray(a) for name, a in tensors.items()}
     content = save(plain, metadata={DOCUMENT: json.dumps(document, allow_nan=False)})
-    write_atomically(path, content)
+    with replacing(os.fspath(path)) as file:
+        file.write(content)
     return len(content)
 
 
@@ -94,19 +71,3 @@ def _document(path: str | os.PathLike[str], metadata: dict[str, str] | None, sch
         raise InputError(f"{os.fspath(path)}: expected a {schema} file, got {what}")
     assert isinstance(document, dict)
     return document
-
-
-def _mode_for(path: Path) -> int:
-    with contextlib.suppress(FileNotFoundError):
-        return path.stat().st_mode & 0o7777
-    mask = os.umask(0)
-    os.umask(mask)
-    return 0o666 & ~mask
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -1,0 +1,95 @@
+"""Saving and loading of estimators: parameters, fitted attributes, coefficients as parts of a file."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any, Self
+
+import numpy as np
+
+from scrimp.cost import bill
+from scrimp.linear_model.weights import Coefficients
+from scrimp.model_file import ModelParts, save
+from scrimp.usage import Usage
+
+NOT_STORED = ("budget", "checkpoint", "random_state")
+FITTED = ("solver_", "n_iter_", "rank_", "n_features_in_")
+
+
+class Persistent:
+    """Estimators with `coef_`, `intercept_` and `bill_` that go into a file and come back."""
+
+    def save(self, path: str | os.PathLike[str], extra: dict[str, Any] | None = None) -> int:
+        """Write the fitted model to a file (safetensors, never pickle); `scrimp.load` reads it.
+
+        Parameters
+        ----------
+        path : path
+            An existing file is replaced once the new one is complete.
+        extra : dict, optional
+            JSON to keep beside the model.
+
+        Returns
+        -------
+        int
+            Bytes of the file.
+        """
+        return save(self, path, extra)
+
+    def to_parts(self) -> ModelParts:
+        """Return what a model file holds."""
+        from sklearn.utils.validation import check_is_fitted
+
+        check_is_fitted(self)
+        fields = {"params": self._stored_params(), "vector": self.coef_.ndim == 1, "fit_seconds": None}  # type: ignore[attr-defined]
+        fields |= {name: getattr(self, name) for name in FITTED if hasattr(self, name)}
+        fields["usage"] = self.bill_.usage.to_dict()  # type: ignore[attr-defined]
+        names = getattr(self, "feature_names_in_", None)
+        fields["feature_names_in_"] = None if names is None else [str(name) for name in names]
+        del fields["fit_seconds"]
+        tensors = self._current().tensors()
+        tensors["intercept"] = np.atleast_1d(np.asarray(self.intercept_, np.float64))  # type: ignore[attr-defined]
+        return ModelParts(type(self).__name__, tensors, fields, getattr(self, "extra_", {}))
+
+    @classmethod
+    def from_parts(cls, parts: ModelParts) -> Self:
+        """Build the fitted model."""
+        fields = parts.fields
+        model = cls(**{name: _from_json(value) for name, value in fields["params"].items()})
+        for name in FITTED:
+            if name in fields:
+                setattr(model, name, fields[name])
+        if fields["feature_names_in_"] is not None:
+            model.feature_names_in_ = np.array(fields["feature_names_in_"], dtype=object)  # type: ignore[attr-defined]
+        model.bill_ = bill(Usage(**fields["usage"]))  # type: ignore[attr-defined]
+        model._coefficients = Coefficients.read(parts.tensors)  # type: ignore[attr-defined]
+        values, intercept = model._coefficients.values, parts.tensors["intercept"]  # type: ignore[attr-defined]
+        if values.shape[1] != fields["n_features_in_"] or intercept.size not in (1, len(values)):
+            raise ValueError(f"coefficients of shape {values.shape}, {intercept.size} intercepts")
+        model._set_shape(values, intercept.copy(), bool(fields["vector"]))  # type: ignore[attr-defined]
+        if parts.extra:
+            model.extra_ = parts.extra  # type: ignore[attr-defined]
+        return model
+
+    def _current(self) -> Coefficients:
+        """Return the stored coefficients, made anew if `coef_` was changed by hand."""
+        kept: Coefficients = self._coefficients  # type: ignore[attr-defined]
+        values = np.atleast_2d(self.coef_)  # type: ignore[attr-defined]
+        if values.shape == kept.values.shape and (values == kept.values).all():
+            return kept
+        return Coefficients.of(values, self.weight_bits, np.ones(values.shape[1]))  # type: ignore[attr-defined]
+
+    def _stored_params(self) -> dict[str, Any]:
+        params = self.get_params(deep=False)  # type: ignore[attr-defined]
+        return {name: _to_json(value) for name, value in params.items() if name not in NOT_STORED}
+
+
+def _to_json(value: Any) -> Any:
+    value = value.tolist() if isinstance(value, (np.ndarray, np.generic)) else value
+    json.dumps(value)  # TypeError here names what cannot be stored
+    return value
+
+
+def _from_json(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value

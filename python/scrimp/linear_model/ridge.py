@@ -1,0 +1,217 @@
+"""LinearRegression and Ridge."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from scrimp.cost import Budget
+from scrimp.linear_model.least_squares import LeastSquares
+
+OPTIONS = """fit_intercept : bool
+        Fit b of x·w + b, by exact means; it is not penalized.
+    data_bits : {32, 8, 4, 2, 1}
+        Bits of a value of the rows that training reads. Below 32 the rows are quantized once, with stochastic
+        rounding whose noise is removed from the Gram matrix and the gradients.
+    refine : {"auto", False}
+        Whether the last passes read the original rows; False trains on the quantized rows alone.
+    solver : {"auto", "gram", "cg", "lbfgs", "sgd"}
+        "gram": Gram matrix of the quantized rows, Cholesky, refinement on the rows to `tol`; the same bits
+        for every number of workers and threads. "cg": conjugate gradients, for many columns. "lbfgs", "sgd":
+        `scrimp.minimize` on standardized columns. "auto" chooses by n, d and what is asked for; `solver_`
+        says why.
+    workers, threads : int
+        Processes on this machine, and threads of each (0: by size).
+    compress, raw_below, shard, sync_every, feedback
+        Of gradients and weights on the wire, for "lbfgs" and "sgd": see `scrimp.minimize`.
+    weight_bits : {32, 8, 4}
+        Precision of the stored and predicting coefficients.
+    batch_size, learning_rate, momentum
+        Of "sgd"; learning_rate="auto" comes from the largest eigenvalue and the largest row of a pilot.
+    max_iter : int, optional
+        Passes (gram 30, cg 1000), iterations (lbfgs 300) or epochs (sgd 20).
+    tol : float
+        gram, cg: relative error of the coefficients, estimated. lbfgs: relative norm of the gradient.
+    budget : Budget, optional
+        Stop before it is overspent: `BudgetExceeded`.
+    checkpoint : path, optional
+        State of the fit; a fit that finds it continues from it.
+    random_state : int, RandomState or None
+        Of rounding and batches. None is 0: fits do not differ from run to run.
+    verbose : int
+        Not used; fits are silent.
+
+    Attributes
+    ----------
+    coef_ : array[d] or array[k, d]
+        float64 for float64 rows, else float32; with weight_bits below 32 what the codes decode to.
+    intercept_ : float or float64[k]
+    n_iter_ : int
+    rank_ : int
+        Of the centred columns, where the solver found it; else d.
+    solver_ : str
+        What was chosen, why, and what it did.
+    bill_ : Bill
+        Of the fit; `bill_.usage` is what was spent."""
+
+
+Class = TypeVar("Class", bound=type)
+
+
+def with_options(model: Class) -> Class:
+    """Put the options that all share into a docstring."""
+    model.__doc__ = (model.__doc__ or "").replace("<options>", OPTIONS)
+    return model
+
+
+@with_options
+class LinearRegression(LeastSquares):
+    """Ordinary least squares: minimizes Σ sᵢ(yᵢ − xᵢ·w − b)².
+
+    Where columns depend on each other the solution of least norm is taken, with a `RankWarning` of NumPy.
+
+    Parameters
+    ----------
+    <options>
+
+    Examples
+    --------
+    >>> X = np.array([[0.0], [1.0], [2.0]])
+    >>> model = LinearRegression().fit(X, [1.0, 3.0, 5.0])
+    >>> model.coef_.round(12), round(model.intercept_, 12)
+    (array([2.]), 1.0)
+    """
+
+    def __init__(
+        self,
+        *,
+        fit_intercept: bool = True,
+        data_bits: int = 32,
+        refine: str | bool = "auto",
+        solver: str = "auto",
+        workers: int = 1,
+        threads: int = 0,
+        compress: str | tuple[str, str] = "raw",
+        raw_below: int = 65536,
+        shard: str = "rows",
+        sync_every: int = 1,
+        feedback: str = "auto",
+        weight_bits: int = 32,
+        batch_size: int = 1024,
+        learning_rate: float | str = "auto",
+        momentum: float = 0.9,
+        max_iter: int | None = None,
+        tol: float = 1e-6,
+        budget: Budget | None = None,
+        checkpoint: str | os.PathLike[str] | None = None,
+        random_state: Any = None,
+        verbose: int = 0,
+    ) -> None:
+        self.fit_intercept = fit_intercept
+        self.data_bits = data_bits
+        self.refine = refine
+        self.solver = solver
+        self.workers = workers
+        self.threads = threads
+        self.compress = compress
+        self.raw_below = raw_below
+        self.shard = shard
+        self.sync_every = sync_every
+        self.feedback = feedback
+        self.weight_bits = weight_bits
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.momentum = momentum
+        self.max_iter = max_iter
+        self.tol = tol
+        self.budget = budget
+        self.checkpoint = checkpoint
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def _alpha(self, k: int) -> NDArray[np.float64]:
+        return np.zeros(k)
+
+
+@with_options
+class Ridge(LeastSquares):
+    """Ridge regression: minimizes Σ sᵢ(yᵢ − xᵢ·w − b)² + α‖w‖².
+
+    Parameters
+    ----------
+    alpha : float or array[k]
+        Penalty, one for all outputs or one each.
+    <options>
+
+    Examples
+    --------
+    >>> X = np.array([[0.0], [1.0], [2.0]])
+    >>> model = Ridge(alpha=2.0).fit(X, [1.0, 3.0, 5.0])
+    >>> model.coef_.round(12), round(model.intercept_, 12)
+    (array([1.]), 2.0)
+    """
+
+    def __init__(
+        self,
+        alpha: float | ArrayLike = 1.0,
+        *,
+        fit_intercept: bool = True,
+        data_bits: int = 32,
+        refine: str | bool = "auto",
+        solver: str = "auto",
+        workers: int = 1,
+        threads: int = 0,
+        compress: str | tuple[str, str] = "raw",
+        raw_below: int = 65536,
+        shard: str = "rows",
+        sync_every: int = 1,
+        feedback: str = "auto",
+        weight_bits: int = 32,
+        batch_size: int = 1024,
+        learning_rate: float | str = "auto",
+        momentum: float = 0.9,
+        max_iter: int | None = None,
+        tol: float = 1e-6,
+        budget: Budget | None = None,
+        checkpoint: str | os.PathLike[str] | None = None,
+        random_state: Any = None,
+        verbose: int = 0,
+    ) -> None:
+        self.alpha = alpha
+        self.fit_intercept = fit_intercept
+        self.data_bits = data_bits
+        self.refine = refine
+        self.solver = solver
+        self.workers = workers
+        self.threads = threads
+        self.compress = compress
+        self.raw_below = raw_below
+        self.shard = shard
+        self.sync_every = sync_every
+        self.feedback = feedback
+        self.weight_bits = weight_bits
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.momentum = momentum
+        self.max_iter = max_iter
+        self.tol = tol
+        self.budget = budget
+        self.checkpoint = checkpoint
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def _alpha(self, k: int) -> NDArray[np.float64]:
+        alpha = np.asarray(self.alpha, np.float64)
+        if (
+            alpha.ndim > 1
+            or alpha.size not in (1, k)
+            or not np.isfinite(alpha).all()
+            or not (alpha >= 0).all()
+        ):
+            raise ValueError(
+                f"alpha must be one number >= 0, or one for each of {k} outputs, got {self.alpha!r}"
+            )
+        return np.broadcast_to(alpha.reshape(-1), k).copy()

@@ -1,0 +1,89 @@
+"""Coefficients in the precision in which a model keeps them.
+
+Below 32 bits the codes are those of blocks of 128 coefficients under one scale. Where columns differ much in
+size so do coefficients, and the small ones of a block would be lost; then the coefficients are stored in
+units of powers of two near the spread of their columns, one more byte each.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scrimp.model_file import StoredWeights
+from scrimp.train.storage import Tensors
+
+WORTH = 0.5  # what exponents must leave of the expected squared error of predictions to be kept
+
+
+@dataclass(frozen=True, slots=True)
+class Coefficients:
+    """Stored coefficients of [k, d], and what they decode to.
+
+    Examples
+    --------
+    >>> stored = Coefficients.of(np.float32([[1.0, 0.5]]), 8, np.array([1.0, 1.0]))
+    >>> stored.values.round(2).tolist(), stored.nbytes < 100
+    ([[1.0, 0.5]], True)
+    """
+
+    values: NDArray[Any]
+    stored: StoredWeights
+    exponents: NDArray[np.int8] | None = None
+
+    @classmethod
+    def of(cls, w: NDArray[Any], bits: int, scatter: NDArray[np.float64]) -> Coefficients:
+        """Store coefficients.
+
+        Parameters
+        ----------
+        w : float[k, d]
+        bits : {32, 8, 4}
+        scatter : float64[d]
+            Σ (x − mean)² of each column: the square of an error of a coefficient counts so much.
+        """
+        plain = cls._decoded(StoredWeights.of(w, bits), None)
+        if bits == 32 or not np.isfinite(scatter).all():
+            return plain
+        exponents = _exponents(scatter)
+        scaled = cls._decoded(StoredWeights.of(np.ldexp(w, exponents), bits), exponents)
+        return scaled if scaled._cost(w, scatter) < WORTH * plain._cost(w, scatter) else plain
+
+    @classmethod
+    def read(cls, tensors: Tensors) -> Coefficients:
+        """Read what `tensors` made."""
+        exponents = tensors.get("coef.exponents")
+        return cls._decoded(StoredWeights.read(tensors, "coef"), exponents)
+
+    @classmethod
+    def _decoded(cls, stored: StoredWeights, exponents: NDArray[np.int8] | None) -> Coefficients:
+        values = stored.values
+        if exponents is not None:
+            values = np.ldexp(values, -exponents.astype(np.int32))
+        return cls(values, stored, exponents)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the stored form."""
+        return len(self.stored.packet) + (0 if self.exponents is None else self.exponents.nbytes)
+
+    def tensors(self) -> Tensors:
+        """Return the stored form as named tensors."""
+        own = {} if self.exponents is None else {"coef.exponents": self.exponents}
+        return self.stored.tensor("coef") | own
+
+    def _cost(self, w: NDArray[Any], scatter: NDArray[np.float64]) -> float:
+        error = self.values.astype(np.float64) - w
+        return float((error * error * scatter).sum())
+
+
+def _exponents(scatter: NDArray[np.float64]) -> NDArray[np.int8]:
+    """Round log₂ of the spread of the columns, the largest at 0."""
+    positive = scatter > 0
+    spread = np.sqrt(np.where(positive, scatter, 1.0))
+    exponents = np.round(np.log2(spread))
+    top = exponents[positive].max(initial=-np.inf) if positive.any() else 0.0
+    return np.where(positive, np.clip(exponents - top, -100, 0), 0).astype(np.int8)

@@ -1,0 +1,123 @@
+"""Small dense solves in float64 with one LAPACK thread, so that equal bytes in give equal bytes out.
+
+Nothing here sees rows: matrices of d columns by d, on one rank. Everything is solved in units in which the
+diagonal is 1, so that columns of huge and tiny scale do not hide each other.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Matrix = NDArray[np.float64]
+
+# Eigenvalues below this, relative to a unit diagonal and times d, cannot be told from rounding of a float64
+# Gram.
+RANK_TOLERANCE = 64 * float(np.finfo(np.float64).eps)
+
+
+def one_thread() -> Any:
+    """Return a context with one BLAS thread: the order of sums depends on the number of threads."""
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+    return threadpool_limits(limits=1, user_api="blas")
+
+
+@dataclass(frozen=True, slots=True)
+class Factor:
+    """Cholesky factor of a scaled symmetric positive definite matrix.
+
+    Examples
+    --------
+    >>> factor = Factor.of(np.array([[4.0, 1.0], [1.0, 3.0]]))
+    >>> factor.solve(np.array([[6.0], [7.0]])).round(12).tolist()
+    [[1.0], [2.0]]
+    """
+
+    scale: Matrix  # [d] 1/√diagonal
+    lower: Matrix  # [d, d] of the matrix with unit diagonal
+
+    @classmethod
+    def of(cls, a: Matrix) -> Factor | None:
+        """Return the factor, or None if the matrix is not positive definite."""
+        diagonal = np.diag(a)
+        if not (diagonal > 0).all():
+            return None
+        scale = 1 / np.sqrt(diagonal)
+        try:
+            return cls(scale, np.asarray(np.linalg.cholesky(a * scale[:, None] * scale), np.float64))
+        except np.linalg.LinAlgError:
+            return None
+
+    def solve(self, b: Matrix) -> Matrix:
+        """Return A⁻¹·b for b of [d, k]."""
+        from scipy.linalg import solve_triangular
+
+        half = solve_triangular(self.lower, b * self.scale[:, None], lower=True, check_finite=False)
+        back = solve_triangular(self.lower, half, lower=True, trans="T", check_finite=False)
+        solution: Matrix = back * self.scale[:, None]
+        return solution
+
+    def smallest_pivot(self) -> float:
+        """Return the least pivot: the least eigenvalue at unit diagonal is not above it."""
+        return float(np.diag(self.lower).min(initial=1.0) ** 2)
+
+
+@dataclass(frozen=True, slots=True)
+class PseudoInverse:
+    """Solutions of least norm for a symmetric positive semidefinite matrix.
+
+    Examples
+    --------
+    >>> inverse = PseudoInverse.of(np.ones((2, 2)))
+    >>> inverse.solve(np.full((2, 1), 2.0)).round(12).tolist(), inverse.rank
+    ([[1.0], [1.0]], 1)
+    """
+
+    scale: Matrix  # [d] 1/√diagonal
+    values: Matrix  # [rank] eigenvalues at unit diagonal
+    vectors: Matrix  # [d, rank] their eigenvectors
+    null: Matrix  # [d, d − rank] orthonormal basis of the null space of the matrix itself
+
+    @classmethod
+    def of(cls, a: Matrix) -> PseudoInverse:
+        """Decompose a matrix. What is below the rounding of a float64 Gram matrix counts as zero."""
+        diagonal = np.diag(a)
+        scale = 1 / np.sqrt(np.where(diagonal > 0, diagonal, 1.0))
+        values, vectors = np.linalg.eigh(a * scale[:, None] * scale)
+        kept = values > RANK_TOLERANCE * max(len(values), 1) * values[-1:].max(initial=1.0)
+        null, _ = np.linalg.qr(vectors[:, ~kept] * scale[:, None])
+        return cls(scale, values[kept], vectors[:, kept], null)
+
+    @property
+    def rank(self) -> int:
+        """Number of directions that the matrix does not map to 0."""
+        return len(self.values)
+
+    def solve(self, b: Matrix) -> Matrix:
+        """Return the w of least norm with A·w = b, for b of [d, k] in the range of A."""
+        inner = (self.vectors.T @ (b * self.scale[:, None])) / self.values[:, None]
+        w = self.scale[:, None] * (self.vectors @ inner)
+        return w - self.null @ (self.null.T @ w)
+
+
+def ridge_by_svd(x: Matrix, y: Matrix, alpha: Matrix) -> tuple[Matrix, int]:
+    """Return the ridge (α > 0) or minimum-norm (α = 0) solution for a few rows, and the rank of x.
+
+    Parameters
+    ----------
+    x : float64[n, d]
+        Centred rows, times the root of their weight.
+    y : float64[n, k]
+        The same.
+    alpha : float64[k]
+        Penalty by output.
+    """
+    u, s, vt = np.linalg.svd(x, full_matrices=False)
+    kept = s > np.finfo(np.float64).eps * max(x.shape) * s[:1].max(initial=0.0)
+    s = s[kept]
+    damped = s[:, None] / (s[:, None] ** 2 + alpha)
+    return vt[kept].T @ (damped * (u[:, kept].T @ y)), int(kept.sum())

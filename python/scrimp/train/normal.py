@@ -1,0 +1,433 @@
+"""Ridge regression by its normal equations: quantized Gram matrix, one factor, refinement on the rows.
+
+Rank 0 alone solves, with one LAPACK thread, and tells the others its next question about the rows; each rank
+answers for its own leaves. So the coefficients have the same bits for every number of ranks and threads, on
+every rank.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import time
+from collections.abc import Generator
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scrimp.comm import Comm
+from scrimp.cost import Budget
+from scrimp.errors import BudgetExceeded
+from scrimp.matrix import LEAF_ROWS, Gram, QuantizedMatrix
+from scrimp.train.checkpoint import fingerprint
+from scrimp.train.dense import Factor, Matrix, PseudoInverse, one_thread, ridge_by_svd
+from scrimp.train.exchange import from_root
+from scrimp.train.refinement import Ask, Refined, refine
+from scrimp.train.replay import Replay
+from scrimp.train.shared_rows import SharedRows
+from scrimp.train.watch import Watch
+
+MAX_PASSES = 30
+SURELY_REGULAR = (
+    1e-3  # least pivot of the quantized Gram above which its rounding cannot hide a singular matrix
+)
+NOTHING = 32 * float(np.finfo(np.float64).eps)  # spread of a constant column, relative to its mean
+
+
+@dataclass(frozen=True, slots=True)
+class NormalOptions:
+    """How to solve.
+
+    Parameters
+    ----------
+    alpha : float64[k]
+        Penalty α‖w‖² by output, against Σ wᵢ(y − x·w − b)².
+    fit_intercept : bool
+    data_bits : int
+        32: the rows as they are. 8, 4, 2, 1: the Gram matrix, and without refinement the fit, reads rows of
+        so few bits.
+    refine : bool
+        Read the original rows until the coefficients are good to `tol`.
+    gram : bool
+        False: conjugate gradients on the rows without any Gram matrix, for many columns.
+    tol : float
+        Relative error of the coefficients.
+    max_iter : int
+        Passes over the original rows.
+    seed, threads : int
+    """
+
+    alpha: NDArray[np.float64]
+    fit_intercept: bool = True
+    data_bits: int = 32
+    refine: bool = True
+    gram: bool = True
+    tol: float = 1e-6
+    max_iter: int = MAX_PASSES
+    seed: int = 0
+    threads: int = 0
+
+
+class NormalSolution(NamedTuple):
+    """A ridge fit.
+
+    Attributes
+    ----------
+    w : float64[d, k]
+    mean, y_mean : float64[d], float64[k]
+        Exact weighted means: the intercept is y_mean − mean·w. Zeros without an intercept.
+    scatter : float64[d]
+        Diagonal of the centred Gram matrix: n times the variance of each column.
+    how : str
+        What was done, in words.
+    n_iter : int
+        Passes over the rows, that of the Gram matrix among them.
+    error : float
+        Estimated relative error of the coefficients; 0 for a direct solve, NaN for quantized rows alone.
+    rank : int
+        Of the centred columns; d unless found singular.
+    """
+
+    w: Matrix
+    mean: Matrix
+    y_mean: Matrix
+    scatter: Matrix
+    how: str
+    n_iter: int
+    error: float
+    rank: int
+
+
+Questions = Generator[Ask, Any, NormalSolution]
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """What may end a fit early, and where its state is kept.
+
+    Parameters
+    ----------
+    budget : Budget, optional
+    checkpoint : str, optional
+        Written after every pass over the rows; a fit that finds it begins there.
+    started : float
+        `time.perf_counter()` at the start.
+    """
+
+    budget: Budget | None = None
+    checkpoint: str | None = None
+    started: float = field(default_factory=time.perf_counter)
+
+
+@dataclass(frozen=True, slots=True)
+class Centred:
+    """The normal equations (A + α)·w = b of the centred columns, without those that are constant."""
+
+    a: Matrix
+    b: Matrix
+    used: NDArray[np.bool_]
+    noise: Matrix
+    mean: Matrix
+    y_mean: Matrix
+    options: NormalOptions
+
+    @classmethod
+    def of(cls, gram: Gram, options: NormalOptions) -> Centred:
+        """Centre a Gram matrix, or leave it where no intercept is wanted."""
+        d, k = len(gram.mean), len(gram.y_mean)
+        if options.fit_intercept:
+            (a, b), mean, y_mean = gram.centered(), gram.mean, gram.y_mean
+        else:
+            a, b, mean, y_mean = gram.xtx, gram.xty, np.zeros(d), np.zeros(k)
+        used = np.diag(a) + gram.noise > gram.n * (NOTHING * mean) ** 2
+        return cls(
+            a[np.ix_(used, used)], b.reshape(d, k)[used], used, gram.noise[used], mean, y_mean, options
+        )
+
+    def factor(self, alpha: float, with_noise: bool = False) -> Factor | None:
+        """Return the Cholesky factor of A + α, on request with the rounding noise; None if there is none."""
+        return Factor.of(self.a + np.diag(alpha + (self.noise if with_noise else np.zeros_like(self.noise))))
+
+    def scatter(self) -> Matrix:
+        """Return the diagonal of A for all columns."""
+        return self.widen(np.diag(self.a)[:, None])[:, 0]
+
+    def widen(self, w: Matrix) -> Matrix:
+        """Return coefficients of all columns: 0 where a column is constant."""
+        out = np.zeros((len(self.used), w.shape[1]))
+        out[self.used] = w
+        return out
+
+    def solution(
+        self, w: Matrix, how: str, refined: Refined | None = None, rank: int | None = None
+    ) -> NormalSolution:
+        """Return coefficients of the used columns as a solution."""
+        passes, error = (1 + refined.n_iter, refined.error) if refined else (1, 0.0)
+        rank = int(self.used.sum()) if rank is None else rank
+        return NormalSolution(self.widen(w), self.mean, self.y_mean, self.scatter(), how, passes, error, rank)
+
+
+class Solver:
+    """One way to apply M⁻¹ for every output, each with its own penalty.
+
+    `of` returns None where A + α is not positive definite for some α.
+    """
+
+    def __init__(self, by_alpha: dict[float, Factor | PseudoInverse], alpha: Matrix) -> None:
+        self._by_alpha, self._alpha = by_alpha, alpha
+
+    @classmethod
+    def of(cls, problem: Centred, with_noise: bool = False) -> Solver | None:
+        """Factor A + α for every distinct α."""
+        alpha = problem.options.alpha
+        factors = {value: problem.factor(value, with_noise) for value in np.unique(alpha).tolist()}
+        if None in factors.values():
+            return None
+        return cls(factors, alpha)  # type: ignore[arg-type]
+
+    @classmethod
+    def pseudo(cls, problem: Centred) -> Solver:
+        """Decompose A + α for every distinct α."""
+        alpha = problem.options.alpha
+        d = len(problem.a)
+        return cls({v: PseudoInverse.of(problem.a + v * np.eye(d)) for v in np.unique(alpha).tolist()}, alpha)
+
+    def __call__(self, b: Matrix) -> Matrix:
+        """Return M⁻¹·b for b of [d, k]."""
+        out = np.empty_like(b)
+        for value, inverse in self._by_alpha.items():
+            mine = self._alpha == value
+            out[:, mine] = inverse.solve(b[:, mine])
+        return out
+
+    def smallest_pivot(self) -> float:
+        """Return how near to singular the worst factor is, at unit diagonal."""
+        return min(
+            inverse.smallest_pivot() for inverse in self._by_alpha.values() if isinstance(inverse, Factor)
+        )
+
+    def rank(self) -> int:
+        """Return the least rank of the decompositions."""
+        return min(inverse.rank for inverse in self._by_alpha.values() if isinstance(inverse, PseudoInverse))
+
+
+def solve_normal(
+    comm: Comm,
+    X: Any,
+    y: Matrix,
+    sample_weight: Matrix | None,
+    options: NormalOptions,
+    run: RunOptions | None = None,
+) -> NormalSolution:
+    """Fit on all ranks; each is given all rows and reads its own leaves.
+
+    Parameters
+    ----------
+    X : float array[n, d], int8 array[n, d] or QuantizedMatrix
+    y : float64[n, k]
+    sample_weight : float64[n], optional
+    options : NormalOptions
+    run : RunOptions, optional
+        Budget and checkpoint.
+
+    Returns
+    -------
+    NormalSolution
+        The same bits on every rank, for every number of ranks and threads.
+
+    Raises
+    ------
+    BudgetExceeded
+        Before the pass over the rows that would overspend.
+    """
+    run = run or RunOptions()
+    with one_thread():
+        if fits_one_leaf(X, options):
+            return _in_one_leaf(X, y, sample_weight, options)
+        rows = SharedRows(comm, X, y, sample_weight, options.seed, options.threads)
+        problem = {} if run.checkpoint is None else _identity(X, y, sample_weight, options)
+        replay = Replay(run.checkpoint if comm.rank == 0 else None, problem)
+        watch = Watch(comm, run.budget, replay.spent_before, run.started)
+        questions = _solve(rows, options) if comm.rank == 0 else None
+        return _converse(rows, questions, replay, watch, run)
+
+
+def _identity(X: Any, y: Matrix, sample_weight: Matrix | None, options: NormalOptions) -> dict[str, Any]:
+    """Return what a checkpoint must agree with."""
+    codes = X.codes if isinstance(X, QuantizedMatrix) else X
+    weight = np.ones(0) if sample_weight is None else sample_weight
+    facts = {"rows": len(y), "data": fingerprint(codes, y, weight), "alpha": options.alpha.tolist()}
+    return facts | {name: getattr(options, name) for name in ("fit_intercept", "data_bits", "refine", "seed")}
+
+
+def fits_one_leaf(X: Any, options: NormalOptions) -> bool:
+    """Whether the rows are so few that they are solved directly, in float64, by one process."""
+    return X.shape[0] <= LEAF_ROWS and not isinstance(X, QuantizedMatrix) and options.refine
+
+
+def _in_one_leaf(X: Any, y: Matrix, sample_weight: Matrix | None, options: NormalOptions) -> NormalSolution:
+    weight = np.ones(len(y)) if sample_weight is None else sample_weight
+    x = np.asarray(X, np.float64)
+    mean, y_mean = np.zeros(x.shape[1]), np.zeros(y.shape[1])
+    if options.fit_intercept:
+        mean, y_mean = weight @ x / weight.sum(), weight @ y / weight.sum()
+        x = x - mean
+        x[:, np.abs(x).max(axis=0) <= NOTHING * np.abs(mean)] = 0.0
+    root = np.sqrt(weight)[:, None]
+    w, rank = ridge_by_svd(x * root, (y - y_mean) * root, options.alpha)
+    scatter = weight @ (x * x)
+    rank += int((scatter == 0).sum())
+    return NormalSolution(w, mean, y_mean, scatter, "singular values: few rows", 1, 0.0, rank)
+
+
+def _converse(
+    rows: SharedRows, questions: Questions | None, replay: Replay, watch: Watch, run: RunOptions
+) -> NormalSolution:
+    """Let rank 0 ask and all ranks answer, until there is a solution."""
+    answer: Any = None
+    for step in itertools.count(1):
+        said = _next(questions, answer)
+        while replay and isinstance(said, Ask) and said.what != "centre":
+            said = _next(questions, replay.hear())
+        said = _read(from_root(rows.comm, b"" if said is None else _write(said)))
+        if isinstance(said, NormalSolution):
+            return said
+        if watch.due(step) and watch.over_budget(step):
+            raise BudgetExceeded(watch.message, run.checkpoint)
+        answer = rows.answer(said)
+        if run.checkpoint is not None and said.what != "centre":
+            replay.record(answer, watch.spent())
+    raise AssertionError("unreachable")
+
+
+def _next(questions: Questions | None, answer: Any) -> Ask | NormalSolution | None:
+    """Return what rank 0 says next; None on the others."""
+    if questions is None:
+        return None
+    try:
+        return questions.send(answer)
+    except StopIteration as end:
+        solution: NormalSolution = end.value
+        return solution
+
+
+def _solve(rows: SharedRows, options: NormalOptions) -> Questions:
+    """Choose the way: codes first, float64 where codes cannot do it."""
+    if not options.gram:
+        return (yield from _solve_without_gram(options, rows.d))
+    if rows.has_codes:
+        gram = yield Ask("quantized_gram", (np.array(8.0),))
+        return _directly(Centred.of(gram, options), "Gram of integer rows")
+    if rows.weighted and options.refine:
+        return (yield from _solve_exactly(options))
+    bits = 8 if options.data_bits == 32 else options.data_bits
+    gram = yield Ask("quantized_gram", (np.array(float(bits)),))
+    problem = Centred.of(gram, options)
+    if not options.refine:
+        return _directly(problem, f"Gram of int{bits} codes, its noise removed")
+    solver = Solver.of(problem)
+    how = f"Gram of int{bits} codes as preconditioner"
+    if solver is None:
+        solver, how = (
+            Solver.of(problem, with_noise=True),
+            how + " (with its noise: else not positive definite)",
+        )
+    if solver is None or (not options.alpha.all() and solver.smallest_pivot() < SURELY_REGULAR):
+        return (yield from _solve_exactly(options))
+    refined = yield from _refined(problem, solver)
+    if refined.error > options.tol:
+        return (yield from _solve_exactly(options))
+    return problem.solution(refined.w[problem.used], how, refined)
+
+
+def _directly(problem: Centred, how: str) -> NormalSolution:
+    """Solve with what the Gram matrix says."""
+    solver = Solver.of(problem)
+    if solver is None or solver.smallest_pivot() < 1e-12:
+        pseudo = Solver.pseudo(problem)
+        return problem.solution(pseudo(problem.b), how, rank=pseudo.rank())
+    return problem.solution(solver(problem.b), how)
+
+
+def _solve_exactly(options: NormalOptions) -> Questions:
+    """Solve with the float64 Gram matrix about the exact means, refined; of least norm if it is singular."""
+    mean, _ = yield Ask("moments", ())
+    gram = yield Ask("exact_gram", (mean,))
+    problem = Centred.of(gram, options)
+    solver, rank = Solver.of(problem), None
+    if solver is None or solver.smallest_pivot() < 1e-12:
+        solver = Solver.pseudo(problem)
+        rank = solver.rank()
+    refined = yield from _refined(problem, solver)
+    rank = None if rank is None else rank + int((~problem.used).sum())
+    return problem.solution(refined.w[problem.used], "float64 Gram", refined, rank)
+
+
+def _solve_without_gram(options: NormalOptions, d: int) -> Questions:
+    """Solve by conjugate gradients; the spread of the columns is the preconditioner."""
+    (mean, y_mean), scatter = (yield Ask("moments", ())), None
+    if not options.fit_intercept:
+        mean, y_mean = np.zeros_like(mean), np.zeros_like(y_mean)
+    yield Ask("centre", (mean, y_mean))
+    scatter = yield Ask("scatter", ())
+    used = scatter > NOTHING**2 * mean**2
+    safe = np.where(used, scatter, 1.0)[:, None] + options.alpha
+    start = np.zeros((d, len(options.alpha)))
+    units = 1 / np.sqrt(np.where(used, scatter, 1.0))
+    refined = yield from refine(
+        start, options.alpha, lambda r: used[:, None] * r / safe, units, options.tol, options.max_iter
+    )
+    return NormalSolution(
+        refined.w, mean, y_mean, scatter, "conjugate gradients", refined.n_iter, refined.error, d
+    )
+
+
+def _refined(problem: Centred, solver: Solver) -> Generator[Ask, Any, Refined]:
+    options, used = problem.options, problem.used
+    yield Ask("centre", (problem.mean, problem.y_mean))
+    scatter = np.diag(problem.a)
+    units = np.ones(len(used))
+    units[used] = 1 / np.sqrt(np.where(scatter > 0, scatter, 1.0))
+    start = problem.widen(solver(problem.b))
+    return (
+        yield from refine(
+            start,
+            options.alpha,
+            lambda r: problem.widen(solver(r[used])),
+            units,
+            options.tol,
+            options.max_iter,
+        )
+    )
+
+
+def _write(said: Ask | NormalSolution) -> bytes:
+    """Encode a question or the solution: a line of JSON, then float64 values."""
+    if isinstance(said, Ask):
+        head: dict[str, Any] = {"ask": said.what}
+        arrays = said.values
+    else:
+        head = {"how": said.how, "n_iter": said.n_iter, "error": said.error, "rank": said.rank}
+        arrays = (said.w, said.mean, said.y_mean, said.scatter)
+    head["shapes"] = [a.shape for a in arrays]
+    return (
+        json.dumps(head).encode()
+        + b"\n"
+        + b"".join(np.ascontiguousarray(a, np.float64).tobytes() for a in arrays)
+    )
+
+
+def _read(message: bytes) -> Ask | NormalSolution:
+    line, _, rest = message.partition(b"\n")
+    head = json.loads(line)
+    values, start, arrays = np.frombuffer(rest, np.float64), 0, []
+    for shape in head["shapes"]:
+        size = int(np.prod(shape))
+        arrays.append(values[start : start + size].reshape(shape))
+        start += size
+    if "ask" in head:
+        return Ask(head["ask"], tuple(arrays))
+    w, mean, y_mean, scatter = arrays
+    return NormalSolution(w, mean, y_mean, scatter, head["how"], head["n_iter"], head["error"], head["rank"])

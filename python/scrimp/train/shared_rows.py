@@ -1,0 +1,197 @@
+"""The rows of a ridge problem on the ranks that hold them: Gram matrices, means, products.
+
+All float sums run over leaves of rows in a fixed tree and the Gram matrix of codes is one of integers, so
+every answer has the same bits for every number of ranks and threads. Nothing is solved here.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from scrimp.comm import Comm, shard_bounds
+from scrimp.matrix import (
+    LEAF_ROWS,
+    Gram,
+    GramSums,
+    QuantizedMatrix,
+    Ranges,
+    TreeSum,
+    column_ranges,
+    gradient_sums,
+    gram_sums,
+)
+from scrimp.train.dense import Matrix
+from scrimp.train.refinement import Ask
+
+CHUNK_LEAVES = 16  # leaves whose codes are held at once
+
+
+class SharedRows:
+    """The leaves of rows that one rank reads, and sums over the rows of all ranks.
+
+    Parameters
+    ----------
+    comm : Comm
+        All ranks call the same methods in the same order.
+    X : float array[n, d], int8 array[n, d] or QuantizedMatrix
+        All rows; this rank's are a contiguous run of leaves.
+    y : float64[n, k]
+    sample_weight : float64[n] or None
+    seed, threads : int
+    """
+
+    def __init__(
+        self, comm: Comm, X: Any, y: Matrix, sample_weight: Matrix | None, seed: int, threads: int
+    ) -> None:
+        begin, end = shard_bounds(len(y), comm.size, LEAF_ROWS)[comm.rank]
+        self.comm, self.n, self.d, self.k = comm, len(y), X.shape[1], y.shape[1]
+        self.first_row, self._seed, self._threads = begin, seed, threads
+        self.x = _rows_of(X, begin, end)
+        self.y = y[begin:end]
+        self.weight = None if sample_weight is None else sample_weight[begin:end]
+        self._mean, self._y_mean = np.zeros(self.d), np.zeros(self.k)
+
+    @property
+    def weighted(self) -> bool:
+        """Whether rows have weights."""
+        return self.weight is not None
+
+    @property
+    def has_codes(self) -> bool:
+        """Whether the rows came as integers."""
+        return isinstance(self.x, QuantizedMatrix) or self.x.dtype == np.int8
+
+    def quantized_gram(self, bits: int) -> Gram:
+        """Return the Gram matrix of the rows in `bits` bits, or of the codes that they are already."""
+        if self.has_codes:
+            return self._merge(self._sums(self.x, self.y, self.weight))
+        found = column_ranges(self.x, threads=self._threads)
+        ranges = Ranges.merge(
+            Ranges.from_bytes(part) for part in self.comm.all_gather_bytes(found.to_bytes())
+        )
+        total: GramSums | None = None
+        for begin in range(0, max(len(self.y), 1), CHUNK_LEAVES * LEAF_ROWS):
+            part = self._quantized_part(slice(begin, begin + CHUNK_LEAVES * LEAF_ROWS), bits, ranges)
+            total = part if total is None else GramSums.merge([total, part])
+        assert total is not None
+        return self._merge(total)
+
+    def exact_gram(self, shift: Matrix) -> Gram:
+        """Return the Gram matrix in float64."""
+        return self._merge(self._sums(self.x, self.y, self._ones_or_weight(), shift))
+
+    def moments(self) -> tuple[Matrix, Matrix]:
+        """Return exact weighted means of the columns (of the original rows, if known) and of y."""
+        zero = np.zeros((self.d, 1))
+        ones = np.full((len(self.y), 1), -1.0)  # squared loss at w = 0, b = 0: the gradient is Σ w·x·(0 − y)
+        x_sums = self._tree(self._gradient(zero, 0.0, ones))
+        y_sums = self._tree(_leaf_sums(self.y, self.weight, self.first_row))
+        total = x_sums[: self.d]
+        if isinstance(self.x, QuantizedMatrix) and self.weight is None:
+            total = self._tree(TreeSum.from_leaves(self.x.sum_blocks, self.first_row // LEAF_ROWS))
+        return total / x_sums[-1], y_sums / x_sums[-1]
+
+    def scatter(self) -> Matrix:
+        """Return Σ w·(x − mean)² of each column, about what `centre` said."""
+        leaves = range(0, len(self.y), LEAF_ROWS)
+        sums = np.array([self._leaf_scatter(slice(i, i + LEAF_ROWS)) for i in leaves]).reshape(
+            len(leaves), self.d
+        )
+        return self._tree(TreeSum.from_leaves(sums, self.first_row // LEAF_ROWS))
+
+    def _leaf_scatter(self, rows: slice) -> Matrix:
+        x = self.x.dequantize(rows) if isinstance(self.x, QuantizedMatrix) else self.x[rows]
+        z = x.astype(np.float64) - self._mean
+        weight = None if self.weight is None else self.weight[rows]
+        total: Matrix = (z * z).sum(axis=0) if weight is None else (z * z * weight[:, None]).sum(axis=0)
+        return total
+
+    def answer(self, ask: Ask) -> Any:
+        """Answer a question; all ranks are asked the same."""
+        if ask.what == "centre":
+            self._mean, self._y_mean = ask.values
+            return None
+        if ask.what == "moments":
+            return self.moments()
+        if ask.what == "quantized_gram":
+            return self.quantized_gram(int(ask.values[0]))
+        if ask.what == "exact_gram":
+            return self.exact_gram(ask.values[0])
+        if ask.what == "scatter":
+            return self.scatter()
+        assert ask.what in ("product", "residual")
+        return self._centred_product(ask.values[0], ask.what == "residual")
+
+    def _centred_product(self, v: Matrix, residual: bool) -> Matrix:
+        """Return A·v, or A·v − b, of the centred columns: float64[d, k]."""
+        bias = (self._y_mean if residual else 0.0) - self._mean @ v
+        total = self._tree(self._gradient(v, bias, self.y if residual else np.zeros_like(self.y)))
+        d, k = self.d, self.k
+        return total[: d * k].reshape(d, k) - np.outer(self._mean, total[d * k : d * k + k])
+
+    def _quantized_part(self, rows: slice, bits: int, ranges: Ranges) -> GramSums:
+        weight = None if self.weight is None else self.weight[rows]
+        first_row = self.first_row + rows.start
+        codes = QuantizedMatrix.from_array(
+            self.x[rows],
+            bits,
+            seed=self._seed,
+            first_row=first_row,
+            sample_weight=weight,
+            ranges=ranges,
+            threads=self._threads,
+        )
+        return self._sums(codes, self.y[rows], weight)
+
+    def _sums(self, x: Any, y: Matrix, weight: Matrix | None, shift: Matrix | None = None) -> GramSums:
+        first_row = None if isinstance(x, QuantizedMatrix) else self.first_row
+        return gram_sums(x, y, sample_weight=weight, shift=shift, first_row=first_row, threads=self._threads)
+
+    def _ones_or_weight(self) -> Matrix | None:
+        """Weights make the Gram matrix of integer rows a float64 sum, as an exact Gram is."""
+        if self.weight is None and self.has_codes:
+            return np.ones(len(self.y))
+        return self.weight
+
+    def _gradient(self, w: Matrix, bias: Any, y: Matrix) -> TreeSum:
+        first_row = None if isinstance(self.x, QuantizedMatrix) else self.first_row
+        return gradient_sums(
+            self.x,
+            y,
+            w,
+            intercept=bias,
+            sample_weight=self.weight,
+            first_row=first_row,
+            precise=True,
+            threads=self._threads,
+        )
+
+    def _merge(self, part: GramSums) -> Gram:
+        parts = [part]
+        if self.comm.size > 1:
+            parts = [part.from_bytes(data) for data in self.comm.all_gather_bytes(part.to_bytes())]
+        return GramSums.merge(parts).gram()
+
+    def _tree(self, part: TreeSum) -> Matrix:
+        if self.comm.size == 1:
+            return part.total()
+        return TreeSum.merge(
+            TreeSum.from_bytes(data) for data in self.comm.all_gather_bytes(part.to_bytes())
+        ).total()
+
+
+def _rows_of(X: Any, begin: int, end: int) -> Any:
+    """Return a run of leaves as a view."""
+    if isinstance(X, QuantizedMatrix):
+        return X.leaves(begin // LEAF_ROWS, -(-end // LEAF_ROWS))
+    return X[begin:end]
+
+
+def _leaf_sums(y: Matrix, weight: Matrix | None, first_row: int) -> TreeSum:
+    """Return Σ w·y by leaf."""
+    values = y if weight is None else y * weight[:, None]
+    starts = range(0, len(y), LEAF_ROWS)
+    sums = np.array([values[i : i + LEAF_ROWS].sum(axis=0) for i in starts]).reshape(len(starts), y.shape[1])
+    return TreeSum.from_leaves(sums, first_row // LEAF_ROWS)

@@ -1,0 +1,144 @@
+"""Models in files: what comes back predicts the same bits; nothing that is not a model becomes one."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+import scrimp
+from scrimp.linear_model import LinearRegression, Ridge
+from scrimp.model_file import load_parts, save
+
+
+@pytest.fixture(scope="module")
+def rows():
+    rng = np.random.default_rng(0)
+    x = (rng.normal(size=(500, 300)) * np.logspace(-2, 2, 300)).astype(np.float32)
+    return x, x @ (rng.normal(size=(300, 2)) / np.logspace(-2, 2, 300)[:, None])
+
+
+@pytest.mark.parametrize("bits", [32, 8, 4])
+@pytest.mark.parametrize("vector", [True, False])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_loaded_model_predicts_the_same_bits(rows, bits, vector, dtype, tmp_path):
+    x, y = rows[0].astype(dtype), rows[1]
+    model = Ridge(0.5, weight_bits=bits).fit(x, y[:, 0] if vector else y)
+    model.save(tmp_path / "m")
+    again = scrimp.load(tmp_path / "m")
+    assert type(again) is Ridge
+    assert again.get_params() == model.get_params()
+    assert again.predict(x).tobytes() == model.predict(x).tobytes()
+    assert again.coef_.shape == model.coef_.shape
+    assert again.solver_ == model.solver_
+    assert again.bill_.usage == model.bill_.usage
+
+
+def test_few_bits_make_small_files_and_small_errors(rows, tmp_path):
+    x, y = rows
+    scores, sizes = {}, {}
+    for bits in (32, 8, 4):
+        model = Ridge(0.5, weight_bits=bits).fit(x, y)
+        scores[bits], sizes[bits] = model.score(x, y), model.save(tmp_path / "m")
+        assert sizes[bits] == os.path.getsize(tmp_path / "m")
+    weights = 300 * 2
+    assert sizes[32] - sizes[8] > 1.9 * weights
+    assert sizes[8] - sizes[4] > 0.4 * weights
+    assert scores[32] - scores[8] < 1e-3
+    assert scores[32] - scores[4] < 0.05
+
+
+def test_columns_of_different_size_keep_their_small_coefficients():
+    """One scale for 128 coefficients would round those of the large column to 0."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(400, 5)) * np.array([1e4, 1, 1, 1, 1])
+    y = x @ np.array([1e-4, 1, -1, 2, 0.5])
+    model = LinearRegression(weight_bits=8).fit(x, y)
+    assert model.coef_[0] == pytest.approx(1e-4, rel=0.02)
+    assert model.score(x, y) > 0.999
+
+
+def test_names_of_features_and_what_the_caller_adds_come_back(tmp_path):
+    import pandas as pd
+
+    frame = pd.DataFrame({"a": [0.0, 1.0, 2.0], "b": [1.0, 0.0, 1.0]})
+    model = Ridge().fit(frame, [1.0, 2.0, 3.0])
+    save(model, tmp_path / "m", {"encoder": [1, 2]})
+    assert scrimp.load(tmp_path / "m").feature_names_in_.tolist() == ["a", "b"]
+    assert load_parts(tmp_path / "m").extra == {"encoder": [1, 2]}
+    with pytest.raises(ValueError, match="feature names"):
+        scrimp.load(tmp_path / "m").predict(frame[["b", "a"]])
+
+
+def test_a_changed_coefficient_is_saved(rows, tmp_path):
+    model = Ridge(weight_bits=8).fit(*rows)
+    model.coef_ = np.zeros_like(model.coef_)
+    model.save(tmp_path / "m")
+    assert not scrimp.load(tmp_path / "m").coef_.any()
+
+
+def test_it_is_a_safetensors_file_that_others_read(rows, tmp_path):
+    Ridge().fit(*rows).save(tmp_path / "m")
+    tensors = load_file(tmp_path / "m")
+    assert scrimp.unpack(tensors["coef.packed"].tobytes()).shape == (2, 300)
+
+
+@pytest.fixture
+def saved(rows, tmp_path):
+    path = tmp_path / "model"
+    Ridge(weight_bits=8).fit(*rows).save(path)
+    return path
+
+
+def test_damage_at_any_byte_is_an_input_error_or_harmless(saved):
+    """Cut anywhere, or flip bits anywhere: InputError, or a model that loads; never anything else."""
+    whole = saved.read_bytes()
+    for length in [0, 1, 7, 8, 9, 100, len(whole) // 2, len(whole) - 1]:
+        saved.write_bytes(whole[:length])
+        with pytest.raises(scrimp.InputError):
+            scrimp.load(saved)
+    for at in range(0, len(whole), 13):
+        saved.write_bytes(whole[:at] + bytes([whole[at] ^ 0x15]) + whole[at + 1 :])
+        with contextlib.suppress(scrimp.InputError):
+            scrimp.load(saved)
+
+
+def test_damaged_weights_are_noticed(saved):
+    whole = saved.read_bytes()
+    at = whole.index(b"scrp") + 60
+    saved.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+    with pytest.raises(scrimp.InputError, match="checksum"):
+        scrimp.load(saved)
+
+
+def documents():
+    good = {"schema": "scrimp.model/1", "kind": "Ridge", "fields": {}, "extra": {}}
+    yield "other program", None, "other program"
+    yield "not JSON", "{", "damaged"
+    yield "a list", "[]", "other program"
+    yield "another schema", json.dumps(good | {"schema": "scrimp.model/99"}), "scrimp.model/99"
+    yield "unknown kind", json.dumps(good | {"kind": "os.system"}), "known: LinearRegression"
+    yield "no fields", json.dumps({"schema": "scrimp.model/1", "kind": "Ridge"}), "fields"
+    yield "empty fields", json.dumps(good), "damaged Ridge model"
+
+
+@pytest.mark.parametrize(
+    ("document", "message"), [d[1:] for d in documents()], ids=[d[0] for d in documents()]
+)
+def test_files_that_are_not_models_are_refused(document, message, tmp_path):
+    path = tmp_path / "m"
+    save_file({"coef": np.zeros(2)}, path, metadata=None if document is None else {"scrimp": document})
+    with pytest.raises(scrimp.InputError, match=message):
+        scrimp.load(path)
+
+
+def test_a_failed_save_leaves_the_old_file(saved, rows, tmp_path):
+    before = saved.read_bytes()
+    with pytest.raises(TypeError):
+        save(Ridge().fit(*rows), saved, {"not JSON": object()})
+    assert saved.read_bytes() == before
+    assert os.listdir(tmp_path) == ["model"]
