@@ -74,6 +74,49 @@ def test_the_native_all_reduce_equals_the_generic_one_byte_for_byte(size: int) -
     scrimp.run(native_and_generic, workers=size)
 
 
+WIDE = np.float32(10.0) ** np.arange(-3, 3, 0.004, dtype=np.float32)
+
+
+def reproduced(comm: Comm, order: list[int], bucket: int) -> list[bytes]:
+    """The ranks hold the same three arrays in another order; the array is cut into other buckets."""
+    out = []
+    for codec in ("raw", "bf16", "int8", "int4:rounding=stochastic"):
+        x = values_of(order[comm.rank], 1500) * WIDE
+        for i in range(0, x.size, bucket):
+            comm.step = 7
+            comm.all_reduce(x[i : i + bucket], codec=codec, raw_below=0, reproducible=True, first_index=i)
+        out.append(x.tobytes())
+    return out
+
+
+def test_reproducible_sums_depend_neither_on_rank_order_nor_on_buckets() -> None:
+    runs = [
+        scrimp.run(reproduced, workers=3, args=(order, bucket))
+        for order, bucket in [([0, 1, 2], 1500), ([2, 0, 1], 1500), ([1, 2, 0], 384)]
+    ]
+    assert all(results == runs[0][0] for run in runs for results in run)
+    exact = np.mean([values_of(r, 1500) * WIDE for r in range(3)], axis=0, dtype=np.float64)
+    got = np.frombuffer(runs[0][0][0], np.float32)
+    assert np.allclose(got, exact, rtol=1e-6, atol=1e-8)
+
+
+def reproduced_with_feedback(comm: Comm) -> tuple[float, float]:
+    feedback = scrimp.ErrorFeedback()
+    target, total, errors = values_of(comm.rank, 1000), np.zeros(1000), []
+    exact = np.mean([values_of(r, 1000) for r in range(comm.size)], axis=0)
+    for step in range(1, 31):
+        x = target.copy()
+        comm.all_reduce(x, codec="int4", feedback=feedback, name="g", raw_below=0, reproducible=True)
+        total += x
+        errors.append(float(np.abs(total / step - exact).max()))
+    return errors[0], errors[-1]
+
+
+def test_reproducible_sums_take_error_feedback() -> None:
+    for first, last in scrimp.run(reproduced_with_feedback, workers=2):
+        assert last < first / 12
+
+
 def constants(comm: Comm) -> None:
     total = comm.size * (comm.size + 1) / 2
     for n, codec in itertools.product(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import signal
 import subprocess
@@ -14,6 +15,12 @@ import pytest
 
 import scrimp
 from scrimp.comm import Comm
+
+_spec = importlib.util.spec_from_file_location("scrimp_faults", Path(__file__).with_name("faults.py"))
+assert _spec is not None
+assert _spec.loader is not None
+faults = sys.modules["scrimp_faults"] = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(faults)
 
 
 def echo(comm: Comm, *args: object) -> tuple[int, int, tuple[object, ...]]:
@@ -198,6 +205,11 @@ def children() -> list[str]:
 def open_files() -> set[tuple[str, str]]:
     folder = Path("/proc/self/fd")
     return {(link.name, os.readlink(link)) for link in folder.iterdir() if link.exists()}
+
+
+@pytest.mark.parametrize("trial", range(10))
+def test_a_fault_anywhere_leaves_whole_arrays_and_no_process(trial: int) -> None:
+    faults.strike_once(trial)
 
 
 def test_nothing_stays_in_shared_memory() -> None:

@@ -181,7 +181,7 @@ Progress Group::sleep(Waitable& what, double& waited_s, double timeout_s, const 
   const double slept_s = std::chrono::duration<double>(clock::now() - start).count();
   waited_s += std::min(slept_s, kSliceMs * 1e-3);
   if (interrupted || slept_s >= kSliceMs * 1e-3) poll_host();
-  const Ending late = waited_s >= timeout_s ? Ending{Cause::kStuck, first_missing(what)} : absent(what);
+  const Ending late = waited_s >= timeout_s ? Ending{Cause::kStuck, last_missing(what)} : absent(what);
   if (late.cause == Cause::kNone) return Progress::kIdle;
   progress = what.advance();  // it may have come right before its sender left
   if (progress != Progress::kIdle) return progress;
@@ -203,10 +203,15 @@ void Group::poll_host() {
   }
 }
 
-int Group::first_missing(const Waitable& what) const {
-  int rank = 0;
-  while (rank + 1 < size() && !what.waits_for(rank)) ++rank;
-  return rank;
+// The rank to blame: of those waited for, the one that is furthest behind; who sleeps waits for somebody itself.
+int Group::last_missing(const Waitable& what) const {
+  int worst = -1;
+  auto standing = [this](int rank) {
+    return std::pair(state(rank).operation.load() >> 32, state(rank).sleeping.load());
+  };
+  for (int rank = 0; rank < size(); ++rank)
+    if (what.waits_for(rank) && (worst < 0 || standing(rank) < standing(worst))) worst = rank;
+  return worst;
 }
 
 // Whether somebody that is waited for will never come.

@@ -103,7 +103,7 @@ class Group {
   void wait_barrier(double timeout_s, const std::string& label);
   Ending absent(const Waitable& what) const;
   bool in_other_operation(int rank) const;
-  int first_missing(const Waitable& what) const;
+  int last_missing(const Waitable& what) const;
   void poll_host();
 
   std::shared_ptr<const Segment> segment_;

@@ -184,6 +184,7 @@ class _Crew:
             os.close(worker.result_fd)
         self.workers.clear()
         os.close(self.job_fd)
+        del self.group  # an error's traceback may keep this object; the segment must go now
 
     def _start(self, rank: int) -> _Worker:
         result_fd = _memory_file()

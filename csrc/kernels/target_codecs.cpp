@@ -1,0 +1,13 @@
+// The kernel table of one ISA and its codecs. Compiled once per ISA.
+#include "kernels/block_loop-inl.h"
+#include "kernels/isa_name.h"
+#include "kernels/table.h"
+
+namespace scrimp {
+
+extern const LinearKernels SCRIMP_OF_ISA(kLinear);  // target_linear.cpp
+extern const KernelTable SCRIMP_OF_ISA(kTable);
+const KernelTable SCRIMP_OF_ISA(kTable) = {SCRIMP_TEXT(SCRIMP_ISA_NAME), kCodecs, sizeof kCodecs / sizeof kCodecs[0],
+                                           &SCRIMP_OF_ISA(kLinear)};
+
+}  // namespace scrimp

@@ -1,2 +1,0 @@
-#define SCRIMP_ISA_NAME neon
-#include "kernels/target-inl.h"
