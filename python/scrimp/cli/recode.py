@@ -9,6 +9,7 @@ import typer
 
 from scrimp.cli.options import JsonFile, Out, codec_spec, rule
 from scrimp.cli.outcome import check_outputs, console, format_bytes, progress, write_json
+from scrimp.errors import InputError
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -38,15 +39,22 @@ def quantize(
 ) -> None:
     """Quantize a safetensors checkpoint; the table shows what each tensor lost and saved.
 
-    Integer tensors, and tensors that would not get smaller, are copied. `raw` in a rule copies, too.
+    Integer tensors, and tensors that would not get smaller, are copied. `raw` in a rule copies, too. An
+    output whose name ends in .gguf is written as GGUF (q8_0, q4_0, f16, bf16, raw).
 
     Example: scrimp quantize model.safetensors --codec int4 --rule 'norm|bias=f16' --out small.safetensors
     """
-    from scrimp.tensor_file import quantize_file
+    from scrimp.tensor_file import export_gguf, quantize_file
 
     check_outputs(out, json_file)
+    write = export_gguf if out.suffix == ".gguf" else quantize_file
     with progress("quantizing") as show:
-        reports = quantize_file(model, out, codec, rules or [], show)
+        try:
+            reports = write(model, out, codec, rules or [], show)
+        except ValueError as error:
+            if isinstance(error, InputError):
+                raise
+            raise typer.BadParameter(str(error)) from error
     console().print(_error_table(reports, f"{model} → {out}"))
     write_json(json_file, "quantize", _result(model, out, reports) | {"codec": codec})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -139,8 +140,8 @@ def bill(usage: Usage, prices: Prices | None = None) -> Bill:
     return Bill(tuple(kept), usage, (f"{prices.name} ({prices.date})",))
 
 
-def format_usd(usd: float) -> str:
-    """Write an amount with at least three significant digits.
+def format_usd(usd: float, digits: int = 3) -> str:
+    """Write an amount: cents from one dollar on, else with so many significant digits.
 
     Examples
     --------
@@ -153,12 +154,8 @@ def format_usd(usd: float) -> str:
         return f"${usd:,.2f}"
     if abs(usd) < 1e-9:
         return "<$1e-9"
-    return "$" + f"{usd:.12f}"[: _first_digit(usd) + 4].rstrip("0")
-
-
-def _first_digit(usd: float) -> int:
-    text = f"{usd:.12f}"
-    return next(i for i, character in enumerate(text) if character in "123456789") - 1
+    decimals = digits - 1 - math.floor(math.log10(abs(usd)))
+    return "$" + f"{usd:.{decimals}f}".rstrip("0").rstrip(".")
 
 
 def _line(name: str, quantity: float, unit: str, usd_per_unit: float) -> BillLine:
@@ -166,7 +163,7 @@ def _line(name: str, quantity: float, unit: str, usd_per_unit: float) -> BillLin
 
 
 def _cells(line: BillLine) -> tuple[str, str, str, str]:
-    price = f"{format_usd(line.usd_per_unit)}/{line.unit}" if line.usd_per_unit else "not billed"
+    price = f"{format_usd(line.usd_per_unit, 5)}/{line.unit}" if line.usd_per_unit else "not billed"
     return line.name, f"{line.quantity:.3g} {line.unit}", price, format_usd(line.usd)
 
 

@@ -5,6 +5,7 @@ one only when it is whole.
 """
 
 from scrimp.tensor_file.atomic import check_writable, replacing
+from scrimp.tensor_file.gguf import export_gguf
 from scrimp.tensor_file.recode import (
     TensorReport,
     dequantize_file,
@@ -22,6 +23,7 @@ __all__ = [
     "TensorReport",
     "check_writable",
     "dequantize_file",
+    "export_gguf",
     "is_quantized",
     "packet_of",
     "parse_rule",
