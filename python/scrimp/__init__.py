@@ -28,6 +28,7 @@ _HOME = {
     "Meter": "scrimp.cost",
     "Prices": "scrimp.cost",
     "bill": "scrimp.cost",
+    "plan": "scrimp.planner",
     "CodecError": "scrimp.errors",
     "minimize": "scrimp.train",
     "load": "scrimp.model_file",

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import scrimp
-from scrimp.cli import bill, info, recode
+from scrimp.cli import bill, distill, info, plan, predict, recode, train
 from scrimp.cli.outcome import reporting
 
 app = typer.Typer(
@@ -36,8 +36,13 @@ def _root(
 
 
 for _command in (
+    train.train,
+    predict.predict,
+    predict.evaluate,
     recode.quantize,
     recode.dequantize,
+    distill.distill,
+    plan.plan,
     bill.bill,
     info.info,
 ):

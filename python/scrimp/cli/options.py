@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -35,4 +36,101 @@ Out = Annotated[
 PricesFile = Annotated[
     Path | None,
     typer.Option("--prices", metavar="FILE", help="Price file (TOML or JSON); default: example list prices."),
+]
+
+
+def names(text: str) -> list[str]:
+    """Split `A,B`.
+
+    Examples
+    --------
+    >>> names("month, day"), names("")
+    (['month', 'day'], [])
+    """
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def one_of(*choices: str) -> Callable[[str], str]:
+    """Check that a word is one of a few."""
+
+    def check(text: str) -> str:
+        if text not in choices:
+            raise typer.BadParameter(f"{text!r}; known: {', '.join(choices)}")
+        return text
+
+    return check
+
+
+def bits(text: str) -> int:
+    """Check a number of bits per value."""
+    return int(one_of("32", "8", "4")(str(text)))
+
+
+def _option(metavar: str, text: str, *names: str, **more: Any) -> Any:
+    return typer.Option(*names, metavar=metavar, help=text, **more)
+
+
+DATA, LEVERS, LIMITS = "Data", "Levers", "Limits"
+
+DataFile = Annotated[Path, typer.Argument(metavar="DATA", help=".npy, .npz, .csv, .tsv or .parquet.")]
+ModelFile = Annotated[Path, typer.Argument(metavar="MODEL", help="What `scrimp train` wrote.")]
+
+Target = Annotated[str, _option("COL", "Column to predict.", "--target", "-t", rich_help_panel=DATA)]
+Task = Annotated[
+    str | None,
+    _option(
+        "regression|classification",
+        "Default: classification if the target is text.",
+        parser=one_of("regression", "classification"),
+        rich_help_panel=DATA,
+    ),
+]
+Categorical = Annotated[
+    str, _option("auto|COL,…", "Columns to one-hot encode; auto: all that hold text.", rich_help_panel=DATA)
+]
+Drop = Annotated[str, _option("COL,…", "Columns to leave out.", rich_help_panel=DATA)]
+Missing = Annotated[
+    str,
+    _option("error|drop", "Rows with a missing value.", parser=one_of("error", "drop"), rich_help_panel=DATA),
+]
+MaxCategories = Annotated[int, _option("N", "Refuse a column with more values.", min=1, rich_help_panel=DATA)]
+RawNumbers = Annotated[bool, typer.Option("--raw-numbers", help="Do not standardise.", rich_help_panel=DATA)]
+TestSize = Annotated[
+    float, _option("SHARE", "Rows held out for the score.", min=0, max=0.99, rich_help_panel=DATA)
+]
+MaxRows = Annotated[
+    int | None, _option("N", "Train on a sample of so many rows.", min=2, rich_help_panel=DATA)
+]
+Seed = Annotated[int, _option("N", "Of the split and of all rounding.", min=0, rich_help_panel=DATA)]
+
+Alpha = Annotated[float, _option("X", "L2 penalty, as in scikit-learn's Ridge.", min=0)]
+Workers = Annotated[
+    int, _option("N", "Processes that share the rows.", "--workers", "-w", min=1, rich_help_panel=LEVERS)
+]
+Threads = Annotated[int, _option("N", "Threads a process; 0 chooses.", min=0, rich_help_panel=LEVERS)]
+DataBits = Annotated[int, _option("32|8|4", "Bits of a training value.", parser=bits, rich_help_panel=LEVERS)]
+WeightBits = Annotated[
+    int, _option("32|8|4", "Bits of a stored weight.", parser=bits, rich_help_panel=LEVERS)
+]
+Compress = Annotated[
+    str, _option("CODEC", "Codec of gradients between workers.", parser=codec_spec, rich_help_panel=LEVERS)
+]
+RawBelow = Annotated[
+    int, _option("BYTES", "Send smaller gradients uncompressed.", min=0, rich_help_panel=LEVERS)
+]
+CompressWeights = Annotated[
+    str | None,
+    _option("CODEC", "Codec of weights, with --shard zero.", parser=codec_spec, rich_help_panel=LEVERS),
+]
+Shard = Annotated[
+    str,
+    _option("rows|zero", "zero: shard weights, too.", parser=one_of("rows", "zero"), rich_help_panel=LEVERS),
+]
+
+MaxUsd = Annotated[float | None, _option("X", "Stop before it costs more dollars.", rich_help_panel=LIMITS)]
+MaxSeconds = Annotated[float | None, _option("X", "Stop before it takes longer.", rich_help_panel=LIMITS)]
+MaxBytes = Annotated[float | None, _option("X", "Stop before workers send more.", rich_help_panel=LIMITS)]
+Checkpoint = Annotated[
+    Path | None,
+    _option("FILE", "Saved when stopped; the same command goes on from it.", rich_help_panel=LIMITS),
 ]

@@ -1,0 +1,80 @@
+"""`scrimp predict` and `scrimp evaluate`: a model of `scrimp train` on new rows."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scrimp.cli.options import DataFile, JsonFile, ModelFile, Out
+from scrimp.cli.outcome import check_outputs, console, hint, write_json
+from scrimp.errors import InputError
+
+
+def predict(model: ModelFile, data: DataFile, out: Out, json_file: JsonFile = None) -> None:
+    """Predict every row of DATA; write the predictions to a .csv or .npy file.
+
+    Example: scrimp predict model.safetensors new.csv --out predictions.csv
+    """
+    from scrimp.cli.tabular import TabularModel
+    from scrimp.cost import Meter
+    from scrimp.data import read_table
+    from scrimp.tensor_file import replacing
+
+    check_outputs(out, json_file)
+    if out.suffix not in (".csv", ".npy"):
+        raise InputError(f"cannot tell the format of {out}; known: .csv .npy")
+    fitted = TabularModel.load(model)
+    with Meter() as meter:
+        table = read_table(data)
+        predicted = fitted.predict(table)
+    _note_unseen(fitted.encoder.unseen(table))
+    with replacing(out) as file:
+        file.write(_csv(fitted.target, predicted) if out.suffix == ".csv" else _npy(predicted))
+    result = {"model": str(model), "data": str(data), "out": str(out), "n_rows": len(predicted)}
+    console().print(
+        f"{len(predicted):,} predictions of {fitted.target!r} in {out} ({meter.usage.wall_s:.2f} s)"
+    )
+    write_json(json_file, "predict", result | {"target": fitted.target, "usage": meter.usage.to_dict()})
+
+
+def evaluate(model: ModelFile, data: DataFile, json_file: JsonFile = None) -> None:
+    """Score a model on rows whose target is known.
+
+    Example: scrimp evaluate model.safetensors test.csv --json score.json
+    """
+    from scrimp.cli.tabular import TabularModel
+    from scrimp.data import read_table
+
+    check_outputs(json_file)
+    fitted = TabularModel.load(model)
+    table = read_table(data)
+    scores = fitted.scores(table)
+    _note_unseen(fitted.encoder.unseen(table))
+    shown = ", ".join(f"{name} {value:.4f}" for name, value in scores.items())
+    console().print(f"{fitted.target}: {shown} on {table.n_rows:,} rows of {data}")
+    result = {"model": str(model), "data": str(data), "target": fitted.target, "n_rows": table.n_rows}
+    write_json(json_file, "evaluate", result | scores)
+
+
+def _note_unseen(unseen: dict[str, int]) -> None:
+    for name, n in unseen.items():
+        hint(f"{n:,} rows have a value of {name!r} that was not there in training; it counts as none")
+
+
+def _csv(target: str, predicted: NDArray[Any]) -> bytes:
+    import csv
+
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([target])
+    writer.writerows([value] for value in predicted.tolist())
+    return text.getvalue().encode()
+
+
+def _npy(predicted: NDArray[Any]) -> bytes:
+    file = io.BytesIO()
+    np.save(file, predicted, allow_pickle=False)
+    return file.getvalue()
