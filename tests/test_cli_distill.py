@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import sklearn.ensemble  # noqa: F401  (its threads can be limited only once it is there)
 from threadpoolctl import threadpool_limits
 from typer.testing import CliRunner
 
