@@ -305,3 +305,15 @@ def count_passes(monkeypatch):
 
     monkeypatch.setattr(SharedRows, "answer", counted)
     return passes
+
+
+@pytest.mark.parametrize("quantized", [False, True])
+def test_a_column_that_the_pilot_does_not_meet_does_not_make_sgd_diverge(quantized):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(3 * 8192, 3)).astype(np.float32)
+    x[:, 2] = 0
+    x[[1, 2, 4, 5, 7], 2] = 1  # the pilot takes every third row
+    y = x @ [1.0, -1.0, 5.0]
+    rows = QuantizedMatrix.from_array(x, bits=8) if quantized else x
+    model = Ridge(alpha=1e-3, solver="sgd", batch_size=64, max_iter=3).fit(rows, y)
+    assert model.score(x, y) > 0.99

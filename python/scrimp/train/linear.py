@@ -12,10 +12,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from scrimp.matrix import LEAF_ROWS, QuantizedMatrix, gradient_sums
+from scrimp.matrix import LEAF_ROWS, QuantizedMatrix, column_ranges, gradient_sums
 from scrimp.train.dense import Matrix
 
 PILOT_ROWS = 8192
+REACH = 32.0  # the same over all rows: a pilot does not meet rare columns and would blow them up without end
 LEVERAGE = 10.0  # a column is not blown up until its largest value is more than this many units from the mean
 
 
@@ -102,7 +103,7 @@ class Pilot(NamedTuple):
     curvature : float
         Largest eigenvalue of the mean of z·zᵀ, z the centred rows in these units.
     leverage : float
-        Largest ‖z‖².
+        Largest ‖z‖² of the sample, or of a single column over all rows.
     """
 
     unit: Matrix
@@ -134,10 +135,27 @@ def take_pilot(X: Any, mean: Matrix, penalty: float, seed: int = 0) -> Pilot:
     some = X[rows]
     z = (some.matrix.dequantize() if isinstance(some, CodeRows) else some).astype(np.float64) - mean
     unit = np.maximum(np.sqrt((z * z).mean(axis=0) + penalty), np.abs(z).max(axis=0) / LEVERAGE)
+    reach = _reach(X, mean)
+    unit = np.maximum(unit, reach / REACH)
     unit = np.where(unit > 1e-12 * np.maximum(np.abs(mean), 1e-300), unit, 1.0)
     z /= unit
     curvature = _largest_eigenvalue(z, seed) + penalty / float(unit.min()) ** 2
-    return Pilot(unit, curvature, float((z * z).sum(axis=1).max(initial=0.0)))
+    leverage = max(float((z * z).sum(axis=1).max(initial=0.0)), float(np.square(reach / unit).max()))
+    return Pilot(unit, curvature, leverage)
+
+
+def _reach(X: Any, mean: Matrix) -> Matrix:
+    """Return the largest distance of each column from its mean, over all rows."""
+    if isinstance(X, CodeRows):
+        codes, half = X.matrix.codes, 1 << (X.matrix.bits - 1)
+        ends = (codes.min(axis=0), codes.max(axis=0)) if X.matrix.bits == 8 else (-half, half - 1)
+        low, high = (X.matrix.offset + X.matrix.scale * end for end in ends)
+    elif X.dtype == np.int8:
+        low, high = X.min(axis=0), X.max(axis=0)
+    else:
+        ranges = column_ranges(X)
+        low, high = ranges.low, ranges.high
+    return np.asarray(np.maximum(high - mean, mean - low))
 
 
 def _largest_eigenvalue(z: NDArray[np.float64], seed: int) -> float:
