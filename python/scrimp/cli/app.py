@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import scrimp
-from scrimp.cli import bill, distill, info, plan, predict, recode, train
+from scrimp.cli import bill, demo, distill, info, plan, predict, recode, train
 from scrimp.cli.outcome import reporting
 
 app = typer.Typer(
@@ -36,6 +36,7 @@ def _root(
 
 
 for _command in (
+    demo.demo,
     train.train,
     predict.predict,
     predict.evaluate,
