@@ -42,6 +42,9 @@ _HOME = {
     "ScrimpError": "scrimp.errors",
 }
 
+# Modules that are public by themselves: `scrimp.comm.from_mpi`.
+_MODULES = frozenset({"comm"})
+
 __all__ = ["__version__", *_HOME]
 
 
@@ -50,6 +53,8 @@ def __getattr__(name: str) -> Any:
         value = getattr(import_module(_HOME[name]), name)
         globals()[name] = value
         return value
+    if name in _MODULES:
+        return import_module(f"scrimp.{name}")
     raise AttributeError(f"module 'scrimp' has no attribute {name!r}")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,6 +91,7 @@ class Comm:
         name: str | None = None,
         raw_below: int = RAW_BELOW,
         nonfinite: _c.Nonfinite = "raise",
+        step: int | None = None,
         first_index: int = 0,
         reproducible: bool = False,
     ) -> None:
@@ -114,6 +116,8 @@ class Comm:
             What all ranks do alike when the result holds NaN or infinities. "raise": ValueError, x
             unchanged. "skip": x becomes zero, a step of no effect. "propagate": x becomes the result (a
             block of NaN where a value of the block is not finite). Residuals stay as they were in all three.
+        step : int, optional
+            Keys stochastic rounding together with `name`; `Comm.step` if absent.
         first_index : int, default 0
             Absolute index of x[0] (of a bucket); keys stochastic rounding.
         reproducible : bool, default False
@@ -142,17 +146,17 @@ class Comm:
         raw = (chosen.spec == "raw" or x.nbytes < raw_below) and not reproducible
         flat = np.ascontiguousarray(x, np.float32 if x.dtype == np.float16 or not raw else None).reshape(-1)
         state = _c.Residuals(None if raw else feedback, name)
+        own_seed = self.seed + crc32((name or "").encode())
+        key = _c.Key(own_seed, self.step if step is None else step, first_index)
         if reproducible:
-            key = _c.Key(self.seed, self.step, first_index)
             flat = flat.astype(np.float32, copy=False)
             result, judged = all_reduce_lattice(call, flat, chosen, op, key, state)
         elif self._group is not None and (not raw or flat.dtype in fused.RAW_DTYPES):
-            judged = self._fused(call, flat, None if raw else chosen, op, first_index, state, nonfinite)
+            judged = self._fused(call, flat, None if raw else chosen, op, key, state, nonfinite)
             result = flat
         elif raw:
             result, judged = _c.all_reduce_raw(call, flat, op)
         else:
-            key = _c.Key(self.seed, self.step, first_index)
             result, judged = _c.all_reduce_encoded(call, flat, chosen, op, key, state)
         self._write(call, x, flat, result, judged, nonfinite, state)
 
@@ -162,7 +166,7 @@ class Comm:
         flat: Array,
         codec: Codec | None,
         op: _c.Op,
-        first_index: int,
+        key: _c.Key,
         state: _c.Residuals,
         nonfinite: _c.Nonfinite,
     ) -> _c.Verdict:
@@ -171,7 +175,6 @@ class Comm:
         propagate = nonfinite == "propagate"
         if codec is None:
             return fused.all_reduce_raw(self._group, call, flat, op, propagate)
-        key = _c.Key(self.seed, self.step, first_index)
         return fused.all_reduce_encoded(self._group, call, flat, codec, op, key, state, propagate)
 
     def reduce_scatter(

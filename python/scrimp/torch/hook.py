@@ -1,0 +1,256 @@
+"""Compressed gradients for DistributedDataParallel.
+
+A bucket is cut into its parameters: what a parameter's gradient becomes depends on that parameter alone, not
+on how buckets are made, so that a run that is resumed continues bit for bit although buckets are rebuilt
+after its first step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+from weakref import finalize
+
+import numpy as np
+
+from scrimp.codecs import Codec, ErrorFeedback, codec
+from scrimp.comm import Comm, from_torch
+from scrimp.comm.collectives import Nonfinite, Op
+from scrimp.usage import Usage
+
+Rule = Callable[[Any], str | Codec | None]
+
+
+class CompressionState:
+    """What `compression_hook` keeps between steps: the codec, the residuals and the step counter.
+
+    Parameters
+    ----------
+    codec : str or Codec, default "int4"
+        How gradients travel.
+    feedback : {"ef14", "ef21", "none"}, default "ef14"
+        Error feedback; the residuals are 4 bytes a parameter and part of `state_dict`.
+    raw_below : int, default 65536
+        Gradients of fewer bytes travel as they are, all those of a bucket together.
+    rule : callable, optional
+        rule(parameter) -> codec of this parameter, or None for `codec`. By default parameters of fewer than
+        two dimensions (biases, norms) are "raw".
+    group : ProcessGroup, optional
+        Whose ranks take part: that of the DistributedDataParallel module.
+    timeout : float, default 30.0
+        Seconds to wait for a peer.
+    seed : int, default 0
+        Of stochastic rounding.
+
+    Attributes
+    ----------
+    step : int
+        Backward passes so far.
+
+    Examples
+    --------
+    >>> state = CompressionState(codec="int4", feedback="ef14")
+    >>> # ddp.register_comm_hook(state, compression_hook)
+    >>> state.state_dict()["step"]
+    0
+    """
+
+    def __init__(
+        self,
+        codec: str | Codec = "int4",
+        feedback: str = "ef14",
+        *,
+        raw_below: int = 65536,
+        rule: Rule | None = None,
+        group: Any = None,
+        timeout: float = 30.0,
+        seed: int = 0,
+    ) -> None:
+        self.codec = _find(codec)
+        self.feedback = None if feedback == "none" else ErrorFeedback(feedback)  # type: ignore[arg-type]
+        if self.feedback is not None and self.codec.spec != "raw":
+            self.feedback.check(self.codec)
+        self.raw_below = raw_below
+        self.step = 0
+        self._rule = rule or _raw_for_vectors
+        self._group, self._timeout, self._seed = group, timeout, seed
+        self._comm: Comm | None = None
+        self._thread: ThreadPoolExecutor | None = None
+        self._names: dict[int, str] = {}
+        self._parameters: list[Any] = []  # keeps the ids of _names alive
+
+    @property
+    def usage(self) -> Usage:
+        """Bytes that this rank has sent."""
+        return self._comm.usage if self._comm else Usage()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a checkpoint needs to continue bit for bit. Every rank saves its own."""
+        feedback = self.feedback.state_dict() if self.feedback else None
+        return {"codec": self.codec.spec, "step": self.step, "feedback": feedback}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what `state_dict` returned on the same rank of the same number of ranks.
+
+        Raises
+        ------
+        ValueError
+            It belongs to another codec or another kind of feedback.
+        """
+        if state["codec"] != self.codec.spec or (state["feedback"] is None) != (self.feedback is None):
+            raise ValueError(f"the state is of codec {state['codec']!r}, this one of {self.codec.spec!r}")
+        if self.feedback is not None:
+            self.feedback.load_state_dict(state["feedback"])
+        self.step = state["step"]
+
+    def start(self) -> Comm:
+        """Return the Comm, made at the first use because all ranks must make it together. Internal."""
+        if self._comm is None:
+            self._comm = from_torch(self._group, timeout=self._timeout, seed=self._seed)
+            self._thread = ThreadPoolExecutor(1, thread_name_prefix="scrimp")
+            finalize(self, self._thread.shutdown, wait=False)
+        return self._comm
+
+    def submit(self, job: Callable[[], None]) -> None:
+        """Run the job after all earlier ones, beside the backward pass. Internal."""
+        assert self._thread is not None
+        self._thread.submit(job)
+
+    def name_of(self, parameter: Any) -> str:
+        """Return a name that is the same in every run: the place in the first backward pass. Internal."""
+        name = self._names.get(id(parameter))
+        if name is None:
+            name = self._names[id(parameter)] = f"p{len(self._names)}"
+            self._parameters.append(parameter)
+        return name
+
+    def codec_of(self, parameter: Any) -> Codec:
+        """Return how this parameter's gradient travels. Internal."""
+        chosen = self._rule(parameter)
+        found = self.codec if chosen is None else _find(chosen)
+        return _find("raw") if parameter.numel() * 4 < self.raw_below else found
+
+
+def _find(spec: str | Codec) -> Codec:
+    return codec(spec)
+
+
+def _raw_for_vectors(parameter: Any) -> str | None:
+    return "raw" if parameter.dim() < 2 else None
+
+
+def compression_hook(state: CompressionState, bucket: Any) -> Any:
+    """Average the gradients of a bucket over all ranks, compressed; for `ddp.register_comm_hook(state, …)`.
+
+    Runs beside the backward pass, in one thread a state. On the CPU it works in the bucket itself; gradients
+    on a GPU go through host memory (not run by the tests). Values that are not finite stay so on all ranks,
+    as gradient scalers expect, and do not enter the residuals.
+
+    Parameters
+    ----------
+    state : CompressionState
+        One for each module; all ranks alike.
+    bucket : torch.distributed.GradBucket
+        What DistributedDataParallel hands over.
+
+    Returns
+    -------
+    torch.futures.Future
+        Completed with the averaged buffer; or with the CommError of a peer.
+    """
+    import torch
+
+    comm = state.start()
+    buffer = bucket.buffer()
+    parts = list(zip(bucket.parameters(), bucket.gradients(), strict=True))
+    jobs = [(state.name_of(p), state.codec_of(p), g) for p, g in parts]
+    step = state.step
+    state.step += bool(bucket.is_last())
+    future: torch.futures.Future[torch.Tensor] = torch.futures.Future()
+
+    def work() -> None:
+        try:
+            _reduce_bucket(comm, state.feedback, jobs, step)
+            future.set_result(buffer)
+        except Exception as error:
+            future.set_exception(error)
+
+    state.submit(work)
+    return future
+
+
+# DistributedDataParallel wants its own types as annotations or none; its own would need torch at import.
+compression_hook.__annotations__.clear()
+
+
+def _reduce_bucket(
+    comm: Comm, feedback: ErrorFeedback | None, jobs: list[tuple[str, Codec, Any]], step: int
+) -> None:
+    """Parameters with a codec one by one, in place; all raw ones together, in the order of their names."""
+    import torch
+
+    exact = sorted((job for job in jobs if job[1].spec == "raw"), key=lambda job: int(job[0][1:]))
+    for name, chosen, gradient in jobs:
+        if chosen.spec != "raw":
+            _reduce_tensor(comm, gradient, chosen, "mean", feedback, name, "propagate", step)
+    if exact:
+        flat = torch.cat([gradient.reshape(-1) for _, _, gradient in exact])
+        _reduce_tensor(comm, flat, exact[0][1], "mean", None, "small ones", "propagate", step)
+        for part, (_, _, gradient) in zip(flat.split([g.numel() for _, _, g in exact]), exact, strict=True):
+            gradient.copy_(part.view_as(gradient))
+
+
+def _reduce_tensor(
+    comm: Comm,
+    tensor: Any,
+    chosen: Codec,
+    op: Op,
+    feedback: ErrorFeedback | None,
+    name: str | None,
+    nonfinite: Nonfinite,
+    step: int | None,
+) -> None:
+    import torch
+
+    host = tensor.detach()
+    if host.device.type != "cpu" or host.dtype == torch.bfloat16:
+        host = host.to("cpu", torch.float32 if host.dtype == torch.bfloat16 else host.dtype)
+    values: np.ndarray[Any, Any] = host.numpy()
+    comm.all_reduce(
+        values, codec=chosen, op=op, feedback=feedback, name=name, raw_below=0, nonfinite=nonfinite, step=step
+    )
+    if host.data_ptr() != tensor.data_ptr():
+        tensor.detach().copy_(host)
+
+
+def all_reduce(
+    tensor: Any,
+    comm: Comm,
+    *,
+    codec: str | Codec = "raw",
+    op: Op = "mean",
+    feedback: ErrorFeedback | None = None,
+    name: str | None = None,
+    nonfinite: Nonfinite = "raise",
+) -> None:
+    """Replace a tensor on every rank by the mean (or sum) over ranks, in place.
+
+    Parameters
+    ----------
+    tensor : torch.Tensor
+        Any shape and strides; on the CPU it is reduced where it is (but bfloat16, through float32).
+    comm : Comm
+        From `scrimp.comm.from_torch()`, or a worker's own.
+    codec, op, feedback, name, nonfinite
+        As in `Comm.all_reduce`; every tensor is compressed, however small.
+
+    Examples
+    --------
+    >>> import torch, scrimp  # doctest: +SKIP
+    >>> x = torch.ones(3)  # doctest: +SKIP
+    >>> all_reduce(x, scrimp.comm.single(), op="sum")  # doctest: +SKIP
+    >>> x.tolist()  # doctest: +SKIP
+    [1.0, 1.0, 1.0]
+    """
+    _reduce_tensor(comm, tensor, _find(codec), op, feedback, name, nonfinite, None)
