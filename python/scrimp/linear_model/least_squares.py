@@ -154,9 +154,9 @@ class LeastSquares(Persistent, MultiOutputMixin, RegressorMixin, BaseEstimator):
         if fit.stop == "max_iter" and not sgd:
             text = f"stopped after {fit.n_iter} iterations: raise max_iter or tol"
             warnings.warn(text, ConvergenceWarning, stacklevel=3)
-        w = fit.w.astype(np.float64) / objective.unit[:, None]
+        w = objective.weights(fit.w)
         how = f"{fit.n_iter} {'epochs' if sgd else 'iterations'}, {fit.stop}"
-        scatter = len(inputs.y) * objective.unit**2
+        scatter = len(inputs.y) / objective.units.scale**2
         solution = NormalSolution(w, objective.mean, objective.y_mean, scatter, how, fit.n_iter, 0.0, len(w))
         return solution, meter.usage + fit.usage
 
@@ -205,11 +205,11 @@ class LeastSquares(Persistent, MultiOutputMixin, RegressorMixin, BaseEstimator):
             whole = SharedRows(single(), inputs.X, inputs.y, inputs.weight, 0, self.threads)
             mean, y_mean = whole.moments()
         penalty = alpha / total
-        pilot = take_pilot(rows, mean, float(penalty.max()), self._seed())
+        pilot = take_pilot(rows, mean, float(penalty.max()), stochastic=not precise)
         rate = pilot.learning_rate(self.batch_size, n, self.momentum)
         rate = rate if self.learning_rate == "auto" else float(self.learning_rate)
         weight = () if inputs.weight is None else (inputs.weight * (n / total),)
-        objective = SquaredObjective(mean, y_mean, pilot.unit, penalty, precise, self.threads)
+        objective = SquaredObjective(mean, y_mean, pilot.units, penalty, precise, self.threads)
         return (rows, inputs.y, *weight), objective, rate
 
     def _keep(self, solution: NormalSolution, inputs: Inputs) -> None:

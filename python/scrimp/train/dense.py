@@ -38,7 +38,7 @@ class Factor:
     """
 
     scale: Matrix  # [d] 1/√diagonal
-    lower: Matrix  # [d, d] of the matrix with unit diagonal
+    lower: Matrix | None  # [d, d] of the matrix with unit diagonal; None: the identity
 
     @classmethod
     def of(cls, a: Matrix) -> Factor | None:
@@ -54,16 +54,27 @@ class Factor:
 
     def solve(self, b: Matrix) -> Matrix:
         """Return A⁻¹·b for b of [d, k]."""
+        return self.half_solve_transposed(self.half_solve(b))
+
+    def half_solve(self, b: Matrix) -> Matrix:
+        """Return A^(−½)·b, for the square root R with A = R·Rᵀ that Cholesky gives: R⁻¹·b."""
+        return self._triangular(b * self.scale[:, None], transposed=False)
+
+    def half_solve_transposed(self, b: Matrix) -> Matrix:
+        """Return R⁻ᵀ·b."""
+        return self._triangular(b, transposed=True) * self.scale[:, None]
+
+    def _triangular(self, b: Matrix, transposed: bool) -> Matrix:
         from scipy.linalg import solve_triangular
 
-        half = solve_triangular(self.lower, b * self.scale[:, None], lower=True, check_finite=False)
-        back = solve_triangular(self.lower, half, lower=True, trans="T", check_finite=False)
-        solution: Matrix = back * self.scale[:, None]
-        return solution
+        if self.lower is None:
+            return b
+        matrix = self.lower.T if transposed else self.lower
+        return np.asarray(solve_triangular(matrix, b, lower=not transposed, check_finite=False))
 
     def smallest_pivot(self) -> float:
         """Return the least pivot: the least eigenvalue at unit diagonal is not above it."""
-        return float(np.diag(self.lower).min(initial=1.0) ** 2)
+        return 1.0 if self.lower is None else float(np.diag(self.lower).min(initial=1.0) ** 2)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
-"""Least squares by gradients: the objective that `minimize` is given, scale and step that suit the data.
+"""Least squares by gradients: the objective that `minimize` is given, units and step that suit the data.
 
-Columns are standardized without being touched: weights are kept in units of 1/unit_j about the exact means,
-and each gradient of the fused kernel is turned into those units.
+A sample of the rows gives an approximate Hessian; training runs on weights in the units of its Cholesky
+factor, where the objective is about equally curved in all directions. Rows are never touched: the fused
+kernel reads them as they are, and each gradient is turned into those units.
 """
 
 from __future__ import annotations
@@ -13,16 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scrimp.matrix import LEAF_ROWS, QuantizedMatrix, column_ranges, gradient_sums
-from scrimp.train.dense import Matrix
+from scrimp.train.dense import Factor, Matrix
 
 PILOT_ROWS = 8192
-REACH = 32.0  # the same over all rows: a pilot does not meet rare columns and would blow them up without end
-LEVERAGE = 10.0  # a column is not blown up until its largest value is more than this many units from the mean
+LEVERAGE = 10.0  # units that a value of a column may be from its mean
+FACTOR_COLUMNS = 2048  # above, units are those of single columns
+SHRINK = 1.0  # diagonal that is added for a sample of as many rows as columns, relative
 
 
 @dataclass(frozen=True, slots=True)
 class SquaredObjective:
-    """½·mean(s·(y − ȳ − (x − m)·w)²) + ½·Σ λ_k·‖w_k‖², w = u / unit, as a function of u and some rows.
+    """½·mean(s·(y − ȳ − (x − m)·w)²) + ½·Σ λ_k·‖w_k‖² as a function of u, w = M^(−½)·u.
 
     Called with u of [d, k] and rows (X, y) or (X, y, s); returns value and gradient, both per row, so that
     the mean over any split of the rows is that of all.
@@ -30,7 +32,7 @@ class SquaredObjective:
 
     mean: Matrix
     y_mean: Matrix
-    unit: Matrix
+    units: Factor
     penalty: Matrix  # [k] α/n
     precise: bool = False
     threads: int = 0
@@ -39,7 +41,7 @@ class SquaredObjective:
         """Return value and gradient."""
         x, y, *weight = rows
         x = x.matrix if isinstance(x, CodeRows) else x
-        w = np.asarray(u, np.float64) / self.unit[:, None]
+        w = self.weights(u)
         d, k = w.shape
         total = gradient_sums(
             x,
@@ -54,7 +56,11 @@ class SquaredObjective:
         g0 = total[d * k : d * k + k]
         g = total[: d * k].reshape(d, k) - np.outer(self.mean, g0) + self.penalty * w
         value = float(total[-2]) + 0.5 * float((self.penalty * (w * w)).sum())
-        return value, g / self.unit[:, None]
+        return value, self.units.half_solve(g)
+
+    def weights(self, u: Matrix) -> Matrix:
+        """Return the coefficients float64[d, k] that u stands for."""
+        return self.units.half_solve_transposed(np.asarray(u, np.float64))
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,33 +99,31 @@ class CodeRows:
 
 
 class Pilot(NamedTuple):
-    """What a sample of the rows says of the whole.
+    """What samples of the rows say of the whole.
 
     Attributes
     ----------
-    unit : float64[d]
-        Typical size of a centred column, its penalty included: the objective is about as curved in all of
-        them.
+    units : Factor
+        Of an approximate mean of z·zᵀ + λ, z the centred rows.
     curvature : float
-        Largest eigenvalue of the mean of z·zᵀ, z the centred rows in these units.
-    leverage : float
-        Largest ‖z‖² of the sample, or of a single column over all rows.
+        Largest eigenvalue of the Hessian in these units.
+    roughness : float
+        Largest eigenvalue of the mean of ‖z‖²·z·zᵀ in these units, over that of the Hessian: what one row
+        adds.
     """
 
-    unit: Matrix
+    units: Factor
     curvature: float
-    leverage: float
+    roughness: float
 
     def learning_rate(self, batch_size: int, n: int, momentum: float) -> float:
-        """Return a stable step: (1 − μ)/L, L the expected smoothness of a mini-batch (Gower et al., 2019)."""
-        b = min(batch_size, n)
-        smooth = n * (b - 1) / max(b * (n - 1), 1) * self.curvature
-        smooth += (n - b) / max(b * (n - 1), 1) * self.leverage
-        return (1 - momentum) / max(smooth, 1e-30)
+        """Return a step at which mini-batches contract: (1 − μ) / (curvature + roughness / batch)."""
+        smooth = self.curvature + self.roughness * max(0.0, 1 / min(batch_size, n) - 1 / n)
+        return (1 - momentum) / max(smooth, 1e-300)
 
 
-def take_pilot(X: Any, mean: Matrix, penalty: float, seed: int = 0) -> Pilot:
-    """Look at up to 8,192 evenly spaced rows.
+def take_pilot(X: Any, mean: Matrix, penalty: float, *, stochastic: bool) -> Pilot:
+    """Look at two samples of up to 8,192 evenly spaced rows: units from one, curvature from the other.
 
     Parameters
     ----------
@@ -128,42 +132,66 @@ def take_pilot(X: Any, mean: Matrix, penalty: float, seed: int = 0) -> Pilot:
         Exact means, zeros for a fit without an intercept.
     penalty : float
         λ of the objective, in units of w.
-    seed : int
-        Of the start of the power iteration.
+    stochastic : bool
+        For mini-batches: no column gets a unit so small that one row reaches further than 10 of them.
     """
-    rows = np.unique(np.linspace(0, len(X) - 1, min(PILOT_ROWS, len(X))).astype(np.int64))
+    rows = np.unique(np.linspace(0, len(X) - 1, min(2 * PILOT_ROWS, len(X))).astype(np.int64))
+    first, second = _sample(X, rows[::2]) - mean, _sample(X, rows[1::2] if len(rows) > 1 else rows) - mean
+    spread = np.maximum((first * first).mean(axis=0), _spread_of_rare(X, first, mean))
+    if stochastic:
+        spread = np.maximum(spread, (_reach(X, mean) / LEVERAGE) ** 2)
+    units = _units(first, spread, penalty)
+    z = units.half_solve(second.T).T
+    curvature = _largest_eigenvalue(z, np.ones(len(z))) + penalty * float((units.scale**2).max(initial=0.0))
+    return Pilot(units, curvature, _largest_eigenvalue(z, (z * z).sum(axis=1)) / max(curvature, 1e-300))
+
+
+def _sample(X: Any, rows: NDArray[np.int64]) -> Matrix:
     some = X[rows]
-    z = (some.matrix.dequantize() if isinstance(some, CodeRows) else some).astype(np.float64) - mean
-    unit = np.maximum(np.sqrt((z * z).mean(axis=0) + penalty), np.abs(z).max(axis=0) / LEVERAGE)
-    reach = _reach(X, mean)
-    unit = np.maximum(unit, reach / REACH)
-    unit = np.where(unit > 1e-12 * np.maximum(np.abs(mean), 1e-300), unit, 1.0)
-    z /= unit
-    curvature = _largest_eigenvalue(z, seed) + penalty / float(unit.min()) ** 2
-    leverage = max(float((z * z).sum(axis=1).max(initial=0.0)), float(np.square(reach / unit).max()))
-    return Pilot(unit, curvature, leverage)
+    return (some.matrix.dequantize() if isinstance(some, CodeRows) else some).astype(np.float64)
+
+
+def _spread_of_rare(X: Any, first: Matrix, mean: Matrix) -> Matrix:
+    """Return the variance of columns that the sample shows as constant; 0 for the others."""
+    spread = np.zeros(len(mean))
+    rare = np.flatnonzero(np.ptp(first, axis=0) == 0)
+    if isinstance(X, CodeRows) or not len(rare):
+        return spread
+    for begin in range(0, len(X), PILOT_ROWS):
+        z = X[begin : begin + PILOT_ROWS, rare].astype(np.float64) - mean[rare]
+        spread[rare] += (z * z).sum(axis=0) / len(X)
+    return spread
 
 
 def _reach(X: Any, mean: Matrix) -> Matrix:
-    """Return the largest distance of each column from its mean, over all rows."""
+    """Return how far the values of each column are from its mean at most."""
     if isinstance(X, CodeRows):
-        codes, half = X.matrix.codes, 1 << (X.matrix.bits - 1)
-        ends = (codes.min(axis=0), codes.max(axis=0)) if X.matrix.bits == 8 else (-half, half - 1)
-        low, high = (X.matrix.offset + X.matrix.scale * end for end in ends)
-    elif X.dtype == np.int8:
-        low, high = X.min(axis=0), X.max(axis=0)
-    else:
-        ranges = column_ranges(X)
-        low, high = ranges.low, ranges.high
-    return np.asarray(np.maximum(high - mean, mean - low))
+        half = 1 << (X.matrix.bits - 1)
+        centre = X.matrix.offset - mean
+        return np.maximum(np.abs(centre - half * X.matrix.scale), np.abs(centre + half * X.matrix.scale))
+    if X.dtype == np.int8:
+        return 128 + np.abs(mean)
+    found = column_ranges(X)
+    return np.maximum(found.high - mean, mean - found.low)
 
 
-def _largest_eigenvalue(z: NDArray[np.float64], seed: int) -> float:
-    """Estimate λmax of zᵀz/n from below by power iteration; 10 % on top."""
-    v: Any = np.random.default_rng(seed).normal(size=z.shape[1])
+def _units(z: Matrix, spread: Matrix, penalty: float) -> Factor:
+    """Factor a sample's Hessian, its diagonal raised to `spread`; the diagonal alone where d is large."""
+    safe = np.where(spread > 0, spread, 1.0) + penalty
+    diagonal = Factor(1 / np.sqrt(safe), None)
+    if z.shape[1] > FACTOR_COLUMNS:
+        return diagonal
+    sample = z.T @ z / len(z)
+    lift = safe - np.diag(sample) + SHRINK * safe * min(1.0, z.shape[1] / len(z))
+    return Factor.of(sample + np.diag(lift)) or diagonal
+
+
+def _largest_eigenvalue(z: Matrix, weight: Matrix) -> float:
+    """Estimate λmax of the mean of weight·z·zᵀ by power iteration from below; 10 % on top."""
+    v: Any = np.random.default_rng(0).normal(size=z.shape[1])
     size = 0.0
     for _ in range(20):
-        v = z.T @ (z @ v) / len(z)
+        v = z.T @ (weight * (z @ v)) / len(z)
         size = float(np.sqrt(v @ v))
         if size == 0:
             return 0.0
