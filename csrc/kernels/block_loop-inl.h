@@ -3,10 +3,20 @@
 
 #include "codecs/block.h"
 #include "codecs/list.h"
+#include "kernels/fast_blocks-inl.h"
+#include "kernels/stream-inl.h"
 #include "kernels/table.h"
 
 namespace scrimp {
 namespace {
+
+template <class C>
+inline __attribute__((always_inline)) void decode_full(const typename C::Block& b, const CodecOptions& options, float* y) {
+  if constexpr (FastBlocks<C>::kDecodes)
+    FastBlocks<C>::decode(b, options, y);
+  else
+    C::decode(b, C::kBlock, options, y);
+}
 
 // What feedback has to send: x + state (EF14) or x - state (EF21).
 inline const float* add_state(const float* x, std::uint32_t n, const float* state, Feedback feedback, float* sent) {
@@ -25,6 +35,15 @@ inline void update_state(const float* sent, const float* received, std::uint32_t
   } else {
     for (std::uint32_t j = 0; j < n; ++j) state[j] += received[j];
   }
+}
+
+// The state of the values of one block after what was lost is known.
+template <class C>
+inline __attribute__((always_inline)) void take_back(const float* sent, const typename C::Block& b, const EncodeRun& run,
+                                                     std::size_t i) {
+  alignas(64) float received[C::kBlock];
+  decode_full<C>(b, *run.options, received);
+  update_state(sent, received, C::kBlock, run.feedback, run.state + i);
 }
 
 // Encodes values i…i+n, of what feedback makes of them. False: some cannot be stored, nothing has changed.
@@ -63,13 +82,54 @@ __attribute__((noinline, cold)) std::size_t first_refused_in(std::size_t i, std:
 }
 
 template <class C, bool kStochastic>
+inline bool encode_full(std::size_t i, const EncodeRun& run, std::uint8_t* out) {
+  return encode_at<C, kStochastic>(i, C::kBlock, run, *reinterpret_cast<typename C::Block*>(out));
+}
+
+// Encodes kGroup full blocks from value i on. False: some value cannot be stored; blocks before it may have been written.
+template <class C, bool kStochastic>
+inline __attribute__((always_inline)) bool encode_group(std::size_t i, const EncodeRun& run, std::uint8_t* out) {
+  constexpr std::uint32_t kValues = kGroup * C::kBlock;
+  alignas(64) float sent[kValues];
+  alignas(64) std::uint32_t top[kGroup];
+  auto* b = reinterpret_cast<typename C::Block*>(out);
+  const float* x = run.x + i;
+  if (run.feedback != Feedback::kNone) x = add_state(x, kValues, run.state + i, run.feedback, sent);
+  leaf::absmax_of_blocks<C::kBlock>(x, top);
+  if (__builtin_expect(FastBlocks<C>::template encode<kStochastic>({x, top, *run.options, run.key, run.index + i}, b), 1)) {
+    if (run.feedback != Feedback::kNone)
+      for (std::uint32_t k = 0; k < kGroup; ++k) take_back<C>(sent + k * C::kBlock, b[k], run, i + k * C::kBlock);
+    return true;
+  }
+  for (std::uint32_t k = 0; k < kGroup; ++k)
+    if (!encode_full<C, kStochastic>(i + k * C::kBlock, run, out + k * sizeof(typename C::Block))) return false;
+  return true;
+}
+
+// Index of the first refused value among the group that begins at i.
+template <class C>
+__attribute__((noinline, cold)) std::size_t first_refused_from(std::size_t i, const EncodeRun& run) {
+  for (;; i += C::kBlock) {
+    const std::size_t found = first_refused_in<C>(i, C::kBlock, run);
+    if (found < i + C::kBlock) return found;
+  }
+}
+
+template <class C, bool kStochastic>
 std::size_t encode_blocks_as(const EncodeRun& run) {
   const std::uint32_t stride = C::nbytes(C::kBlock, *run.options);
   std::uint8_t* out = run.out;
   std::size_t i = 0;
+  if constexpr (FastBlocks<C>::kEncodes) {
+    constexpr std::size_t kValues = kGroup * C::kBlock, kBytes = kGroup * sizeof(typename C::Block);
+    LineWriter<kBytes> lines(out, run.stream);
+    for (; i + kValues <= run.n; i += kValues, out += kBytes) {
+      if (!encode_group<C, kStochastic>(i, run, lines.room(out))) return first_refused_from<C>(i, run);
+      lines.written(kBytes);
+    }
+  }
   for (; i + C::kBlock <= run.n; i += C::kBlock, out += stride)
-    if (!encode_at<C, kStochastic>(i, C::kBlock, run, *reinterpret_cast<typename C::Block*>(out)))
-      return first_refused_in<C>(i, C::kBlock, run);
+    if (!encode_full<C, kStochastic>(i, run, out)) return first_refused_in<C>(i, C::kBlock, run);
   const std::uint32_t rest = static_cast<std::uint32_t>(run.n - i);
   if (rest && !encode_rest<C, kStochastic>(i, rest, run, out)) return first_refused_in<C>(i, rest, run);
   return kAllEncoded;
@@ -83,30 +143,41 @@ std::size_t encode_blocks(const EncodeRun& run) {
 }
 
 template <class C>
-inline __attribute__((always_inline)) void decode_block(const typename C::Block& b, std::uint32_t n, const DecodeRun& run,
-                                                        float* y) {
-  if (!run.add) return C::decode(b, n, *run.options, y);
-  alignas(64) float decoded[C::kBlock];
-  C::decode(b, n, *run.options, decoded);
-  for (std::uint32_t i = 0; i < n; ++i) y[i] += decoded[i];
-}
-
-template <class C>
 __attribute__((noinline, cold)) void decode_rest(const std::uint8_t* in, std::uint32_t n, const DecodeRun& run, float* y) {
   if (n < 1 || n >= C::kBlock) __builtin_unreachable();
   typename C::Block last;
   memset(&last, 0, sizeof last);
   memcpy(&last, in, C::nbytes(n, *run.options));
-  decode_block<C>(last, n, run, y);
+  float decoded[C::kBlock];
+  C::decode(last, n, *run.options, run.add ? decoded : y);
+  if (run.add)
+    for (std::uint32_t i = 0; i < n; ++i) y[i] += decoded[i];
+}
+
+template <class C>
+inline __attribute__((always_inline)) void decode_and_add(const typename C::Block& b, const CodecOptions& options, float* y) {
+  alignas(64) float decoded[C::kBlock];
+  decode_full<C>(b, options, decoded);
+  for (std::uint32_t i = 0; i < C::kBlock; ++i) y[i] += decoded[i];
 }
 
 template <class C>
 void decode_blocks(const DecodeRun& run) {
   const std::uint32_t stride = C::nbytes(C::kBlock, *run.options);
   const std::uint8_t* in = run.in;
+  const auto block = [&]() -> const typename C::Block& { return *reinterpret_cast<const typename C::Block*>(in); };
   std::size_t i = 0;
-  for (; i + C::kBlock <= run.n; i += C::kBlock, in += stride)
-    decode_block<C>(*reinterpret_cast<const typename C::Block*>(in), C::kBlock, run, run.out + i);
+  if (run.add) {
+    for (; i + C::kBlock <= run.n; i += C::kBlock, in += stride) decode_and_add<C>(block(), *run.options, run.out + i);
+  } else if (run.stream) {
+    LineWriter<4 * C::kBlock> lines(reinterpret_cast<std::uint8_t*>(run.out), true);
+    for (; i + C::kBlock <= run.n; i += C::kBlock, in += stride) {
+      decode_full<C>(block(), *run.options, reinterpret_cast<float*>(lines.room(reinterpret_cast<std::uint8_t*>(run.out + i))));
+      lines.written(4 * C::kBlock);
+    }
+  } else {
+    for (; i + C::kBlock <= run.n; i += C::kBlock, in += stride) decode_full<C>(block(), *run.options, run.out + i);
+  }
   if (i < run.n) decode_rest<C>(in, static_cast<std::uint32_t>(run.n - i), run, run.out + i);
 }
 

@@ -14,6 +14,9 @@
 namespace scrimp {
 namespace {
 
+// Outputs above this go past the caches: they would not fit, and fetching lines only to overwrite them costs a third.
+constexpr std::size_t kStreamBytes = 4 << 20;
+
 constexpr std::size_t kGrain = 16384;  // values a thread takes at least; a multiple of every block
 
 const CodecKernels& find_kernels(const std::string& name, std::uint32_t variant) {
@@ -55,10 +58,11 @@ std::size_t Codec::encode(const FloatView& x, std::uint8_t* out, const EncodeArg
   const float* contiguous = x.contiguous();
   require(args.feedback == Feedback::kNone || args.state, "encode with feedback needs its state");
   const std::uint64_t key = rng_key(args.seed, args.step);
+  const bool stream = contiguous && n * sizeof(float) >= kStreamBytes;
   std::atomic<std::size_t> bad{kAllEncoded};
   auto encode_run = [&](const float* values, std::size_t begin, std::size_t count) {
     const EncodeRun run{values, count, out + nbytes(begin), &options_, key, args.first_index + begin, args.nonfinite,
-                        args.feedback, args.state ? args.state + begin : nullptr};
+                        args.feedback, args.state ? args.state + begin : nullptr, stream};
     const std::size_t stop = kernels_->encode(run);
     if (stop != kAllEncoded) keep_smallest(bad, begin + stop);
   };
@@ -91,7 +95,7 @@ double Codec::bound(const FloatView& x) const {
 
 void Codec::decode(const std::uint8_t* in, std::size_t n, float* out, bool add, int threads) const {
   parallel_for(n, kGrain, choose_threads(threads, n * sizeof(float)), [&](std::size_t begin, std::size_t end) {
-    kernels_->decode({in + nbytes(begin), end - begin, out + begin, add, &options_});
+    kernels_->decode({in + nbytes(begin), end - begin, out + begin, add, &options_, n * sizeof(float) >= kStreamBytes});
   });
 }
 

@@ -24,6 +24,7 @@ struct EncodeRun {
   Nonfinite nonfinite;
   Feedback feedback = Feedback::kNone;
   float* state = nullptr;  // [n], read and written, with feedback
+  bool stream = false;     // write past the caches: the output is larger than they are
 };
 
 struct DecodeRun {
@@ -32,6 +33,7 @@ struct DecodeRun {
   float* out;  // [n]
   bool add;    // out += decoded
   const CodecOptions* options;
+  bool stream = false;  // as above; without effect with `add`
 };
 
 // One codec in one variant. Rows of one name are neighbours; the first is the default.

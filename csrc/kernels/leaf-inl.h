@@ -1,0 +1,134 @@
+#pragma once
+// Leaves: fixed small groups of values, the innermost work of the fast block loops. `plain` is the definition, written so
+// that compilers vectorise it; leaf_avx512-inl.h holds the same functions in intrinsics. The loops call `leaf::`, which is
+// the best that the ISA of this translation unit has. tests/cpp/test_kernels.cpp holds all of them to the codecs' headers.
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+#include "codecs/float_bits.h"
+#include "core/hd.h"
+#include "core/rng.h"
+
+namespace scrimp {
+namespace {
+
+constexpr std::uint32_t kGroup = 16;  // blocks that are worked on together: one a lane of the widest vector
+
+// Nearest integer, half to even. One instruction on x86, where rintf and a cast would be two.
+SCRIMP_HD std::int32_t round_even(float x) {
+#if defined(__x86_64__)
+  return __builtin_irintf(x);
+#else
+  return static_cast<std::int32_t>(rintf(x));
+#endif
+}
+
+namespace plain {
+
+// codes[i] = round(x[i]·inverse) for 32 values; the products lie in -128…127.
+SCRIMP_HD void codes32(const float* x, float inverse, std::int8_t* codes) {
+  for (int i = 0; i < 32; ++i) codes[i] = static_cast<std::int8_t>(round_even(x[i] * inverse));
+}
+
+// codes[i] = (round(clamp(x[i]·inverse, ±top)) + random16(key, index + i)) >> 16 for 32 values; index is a multiple of 32.
+SCRIMP_HD void codes32_stochastic(const float* x, float inverse, float top, std::uint64_t key, std::uint64_t index,
+                                  std::int8_t* codes) {
+  const std::uint64_t counter = index >> 1, page = counter >> 32;
+  const std::uint64_t page_key = page ? mix64(key ^ page) : key;
+  std::int32_t fixed[32];
+  for (int i = 0; i < 32; ++i) {
+    float scaled = x[i] * inverse;
+    scaled = scaled > top ? top : scaled;
+    fixed[i] = round_even(scaled < -top ? -top : scaled);
+  }
+  for (std::uint32_t i = 0; i < 16; ++i) {
+    const std::uint32_t bits = random32(page_key, static_cast<std::uint32_t>(counter) + i);
+    codes[i] = static_cast<std::int8_t>((fixed[i] + static_cast<std::int32_t>(bits & 0xffffu)) >> 16);
+    codes[i + 16] = static_cast<std::int8_t>((fixed[i + 16] + static_cast<std::int32_t>(bits >> 16)) >> 16);
+  }
+}
+
+// pair[i] = (low[i] + 8) | (high[i] + 8) << 4 for 32 pairs of codes in -8…7.
+SCRIMP_HD void join_nibbles32(const std::int8_t* low, const std::int8_t* high, std::uint8_t* pair) {
+  for (int i = 0; i < 32; ++i) pair[i] = static_cast<std::uint8_t>(((low[i] & 15) | ((high[i] & 15) << 4)) ^ 0x88);
+}
+
+// top[b] = bits of max |x| of block b, for kGroup blocks of kBlock values.
+template <std::uint32_t kBlock>
+SCRIMP_HD void absmax_of_blocks(const float* x, std::uint32_t* top) {
+  for (std::uint32_t b = 0; b < kGroup; ++b) top[b] = absmax_bits(x + b * kBlock, kBlock);
+}
+
+// sum[b] = lane_sum of |x| of block b, for kGroup blocks of kBlock values.
+template <std::uint32_t kBlock>
+SCRIMP_HD void abs_sum_of_blocks(const float* x, float* sum) {
+  for (std::uint32_t b = 0; b < kGroup; ++b)
+    sum[b] = lane_sum(kBlock, [&](std::uint32_t i) { return fabsf(x[b * kBlock + i]); });
+}
+
+// scale[b] = absmax/levels and inverse[b] = unit/scale[b] (0 for a block of zeros) of kGroup blocks; false if one of them
+// is neither zero nor within [least, most].
+SCRIMP_HD bool scale_blocks(const std::uint32_t* top, float levels, float unit, float least, float most, float* scale,
+                            float* inverse) {
+  std::uint32_t others = 0;
+  for (std::uint32_t b = 0; b < kGroup; ++b) {
+    const float absmax = bits_float(top[b]);
+    scale[b] = absmax / levels;
+    inverse[b] = 1.0f / (top[b] ? scale[b] : bits_float(kInfBits)) * unit;
+    others += top[b] != 0 && !(absmax >= least && absmax <= most);
+  }
+  return others == 0;
+}
+
+// Bit i mod 8 of bits[i / 8] = x[i] < 0, for 32 values.
+SCRIMP_HD void negative_bits32(const float* x, std::uint8_t* bits) {
+  for (int k = 0; k < 4; ++k) {
+    std::uint32_t byte = 0;
+    for (int i = 0; i < 8; ++i) byte |= (x[8 * k + i] < 0 ? 1u : 0u) << i;
+    bits[k] = static_cast<std::uint8_t>(byte);
+  }
+}
+
+// y[i] = bit i ? -scale : scale, for 32 values.
+SCRIMP_HD void signed32(const std::uint8_t* bits, float scale, float* y) {
+  std::uint32_t word;
+  memcpy(&word, bits, sizeof word);
+  for (std::uint32_t i = 0; i < 32; ++i) y[i] = bits_float(float_bits(scale) ^ ((word >> i) << 31));
+}
+
+// low[i] = table[pair[i] & 15], high[i] = table[pair[i] >> 4], for 16 bytes.
+SCRIMP_HD void look_up_nibbles16(const std::uint8_t* pair, const float* table, float* low, float* high) {
+  for (int i = 0; i < 16; ++i) low[i] = table[pair[i] & 15];
+  for (int i = 0; i < 16; ++i) high[i] = table[pair[i] >> 4];
+}
+
+// Copies whole lines of 64 bytes to an aligned address.
+SCRIMP_HD void stream_lines(const std::uint8_t* from, std::size_t n_lines, std::uint8_t* to) { memcpy(to, from, 64 * n_lines); }
+SCRIMP_HD void stream_end() {}
+
+}  // namespace plain
+}  // namespace
+}  // namespace scrimp
+
+#if defined(__AVX512BW__)
+#include "kernels/leaf_avx512-inl.h"
+namespace scrimp {
+namespace {
+namespace leaf = avx512;
+}
+}  // namespace scrimp
+#elif defined(__x86_64__)
+#include "kernels/leaf_x86-inl.h"
+namespace scrimp {
+namespace {
+namespace leaf = x86;
+}
+}  // namespace scrimp
+#else
+namespace scrimp {
+namespace {
+namespace leaf = plain;
+}
+}  // namespace scrimp
+#endif

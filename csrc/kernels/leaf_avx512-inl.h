@@ -1,0 +1,164 @@
+#pragma once
+// The leaves of leaf-inl.h in AVX-512 (F, BW, DQ, VL; VBMI where it is on). Each function equals its namesake in `plain`
+// bit for bit; included by leaf-inl.h alone.
+#include <immintrin.h>
+
+namespace scrimp {
+namespace {
+namespace avx512 {
+
+// Byte kByte of each of 32 integers, whose bytes above it are its sign.
+template <int kByte>
+inline __m256i byte_of_each(__m512i a, __m512i b) {
+#ifdef __AVX512VBMI__
+  alignas(64) static constexpr std::uint8_t kPick[64] = {0,  4,  8,  12, 16, 20, 24, 28, 32, 36, 40,  44,  48,  52,  56,  60,
+                                                         64, 68, 72, 76, 80, 84, 88, 92, 96, 100, 104, 108, 112, 116, 120, 124};
+  const __m512i pick = _mm512_add_epi8(_mm512_load_si512(kPick), _mm512_set1_epi8(kByte));
+  return _mm512_castsi512_si256(_mm512_permutex2var_epi8(a, pick, b));
+#else
+  const __m512i words = _mm512_packs_epi32(_mm512_srai_epi32(a, 8 * kByte), _mm512_srai_epi32(b, 8 * kByte));
+  return _mm256_permutevar8x32_epi32(_mm512_cvtepi16_epi8(words), _mm256_setr_epi32(0, 2, 4, 6, 1, 3, 5, 7));
+#endif
+}
+
+inline __m512i scaled(const float* x, __m512 by) { return _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(x), by)); }
+
+inline void codes32(const float* x, float inverse, std::int8_t* codes) {
+  const __m512 by = _mm512_set1_ps(inverse);
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(codes), byte_of_each<0>(scaled(x, by), scaled(x + 16, by)));
+}
+
+// As random32 of 16 counters from an aligned one: only the first xor sees the lane, so what precedes it stays scalar.
+inline __m512i random32_of_16(std::uint64_t key, std::uint32_t counter) {
+  std::uint32_t first = counter ^ static_cast<std::uint32_t>(key);
+  first ^= first >> 16;
+  const __m512i lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+  __m512i h = _mm512_xor_si512(_mm512_set1_epi32(static_cast<int>(first)), lane);
+  h = _mm512_mullo_epi32(h, _mm512_set1_epi32(static_cast<int>(0x85ebca6bu)));
+  h = _mm512_xor_si512(h, _mm512_srli_epi32(h, 13));
+  h = _mm512_add_epi32(h, _mm512_set1_epi32(static_cast<int>(key >> 32)));
+  return _mm512_mullo_epi32(h, _mm512_set1_epi32(static_cast<int>(0xc2b2ae35u)));  // the last xor: see its callers
+}
+
+// Products beyond ±top are pulled back to it: the smaller magnitude with the sign of the first operand.
+inline __m512i scaled_within(const float* x, __m512 by, __m512 top) {
+  return _mm512_cvtps_epi32(_mm512_range_ps(_mm512_mul_ps(_mm512_loadu_ps(x), by), top, 0x2));
+}
+
+inline void codes32_stochastic(const float* x, float inverse, float top, std::uint64_t key, std::uint64_t index,
+                               std::int8_t* codes) {
+  const std::uint64_t counter = index >> 1, page = counter >> 32;
+  const __m512i h = random32_of_16(__builtin_expect(page != 0, 0) ? mix64(key ^ page) : key, static_cast<std::uint32_t>(counter));
+  const __m512 by = _mm512_set1_ps(inverse), most = _mm512_set1_ps(top);
+  const __m512i high = _mm512_srli_epi32(h, 16);
+  const __m512i low = _mm512_ternarylogic_epi32(h, high, _mm512_set1_epi32(0xffff), 0x28);  // (h ^ high) & mask
+  const __m512i a = _mm512_add_epi32(scaled_within(x, by, most), low), b = _mm512_add_epi32(scaled_within(x + 16, by, most), high);
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(codes), byte_of_each<2>(a, b));
+}
+
+inline void join_nibbles32(const std::int8_t* low, const std::int8_t* high, std::uint8_t* pair) {
+  const __m256i a = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(low));
+  const __m256i b = _mm256_slli_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(high)), 4);
+  const __m256i nibbles = _mm256_ternarylogic_epi32(a, b, _mm256_set1_epi8(15), 0xe4);  // mask ? a : b
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(pair), _mm256_xor_si256(nibbles, _mm256_set1_epi8(static_cast<char>(0x88))));
+}
+
+inline __m512 magnitude(const float* x) { return _mm512_abs_ps(_mm512_loadu_ps(x)); }
+
+struct Max {
+  static __m512 of(__m512 a, __m512 b) {
+    return _mm512_castsi512_ps(_mm512_max_epu32(_mm512_castps_si512(a), _mm512_castps_si512(b)));
+  }
+};
+
+struct Sum {
+  static __m512 of(__m512 a, __m512 b) { return _mm512_add_ps(a, b); }
+};
+
+template <class Op, std::uint32_t kBlock>
+inline __m512 fold_block(const float* x) {
+  __m512 folded = magnitude(x);
+  for (std::uint32_t i = 16; i < kBlock; i += 16) folded = Op::of(folded, magnitude(x + i));
+  return folded;
+}
+
+// Of four blocks: 128-bit lane b holds four partial results of block b.
+template <class Op, std::uint32_t kBlock>
+inline __m512 fold_4(const float* x) {
+  const __m512 a = fold_block<Op, kBlock>(x), b = fold_block<Op, kBlock>(x + kBlock);
+  const __m512 ab = Op::of(_mm512_shuffle_f32x4(a, b, 0x44), _mm512_shuffle_f32x4(a, b, 0xee));
+  const __m512 c = fold_block<Op, kBlock>(x + 2 * kBlock), d = fold_block<Op, kBlock>(x + 3 * kBlock);
+  const __m512 cd = Op::of(_mm512_shuffle_f32x4(c, d, 0x44), _mm512_shuffle_f32x4(c, d, 0xee));
+  return Op::of(_mm512_shuffle_f32x4(ab, cd, 0x88), _mm512_shuffle_f32x4(ab, cd, 0xdd));
+}
+
+// Of eight blocks: lane b holds two partial results of block b, then two of block b + 4.
+template <class Op, std::uint32_t kBlock>
+inline __m512 fold_8(const float* x) {
+  const __m512d p = _mm512_castps_pd(fold_4<Op, kBlock>(x)), q = _mm512_castps_pd(fold_4<Op, kBlock>(x + 4 * kBlock));
+  return Op::of(_mm512_castpd_ps(_mm512_unpacklo_pd(p, q)), _mm512_castpd_ps(_mm512_unpackhi_pd(p, q)));
+}
+
+// A tree of shuffles finishes the 16 reductions together, three instructions a pair, in the order of lane_sum: element j
+// meets j + 8, then j + 4, j + 2, j + 1.
+template <class Op, std::uint32_t kBlock>
+inline __m512 fold_16(const float* x) {
+  const __m512 r = fold_8<Op, kBlock>(x), s = fold_8<Op, kBlock>(x + 8 * kBlock);
+  const __m512i sorted = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+  return _mm512_permutexvar_ps(sorted, Op::of(_mm512_shuffle_ps(r, s, 0x88), _mm512_shuffle_ps(r, s, 0xdd)));
+}
+
+template <std::uint32_t kBlock>
+inline void absmax_of_blocks(const float* x, std::uint32_t* top) {
+  _mm512_storeu_ps(top, fold_16<Max, kBlock>(x));
+}
+
+template <std::uint32_t kBlock>
+inline void abs_sum_of_blocks(const float* x, float* sum) {
+  _mm512_storeu_ps(sum, fold_16<Sum, kBlock>(x));
+}
+
+inline bool scale_blocks(const std::uint32_t* top, float levels, float unit, float least, float most, float* scale,
+                         float* inverse) {
+  const __m512 absmax = _mm512_loadu_ps(top), infinity = _mm512_castsi512_ps(_mm512_set1_epi32(kInfBits));
+  const __m512 each = _mm512_div_ps(absmax, _mm512_set1_ps(levels));
+  const __mmask16 zero = _mm512_cmp_ps_mask(absmax, _mm512_setzero_ps(), _CMP_EQ_OQ);
+  const __m512 divisor = _mm512_mask_mov_ps(each, zero, infinity);
+  _mm512_storeu_ps(scale, each);
+  _mm512_storeu_ps(inverse, _mm512_mul_ps(_mm512_div_ps(_mm512_set1_ps(1.0f), divisor), _mm512_set1_ps(unit)));
+  const __mmask16 above = _mm512_cmp_ps_mask(absmax, _mm512_set1_ps(least), _CMP_GE_OQ);
+  return static_cast<__mmask16>(zero | (above & _mm512_cmp_ps_mask(absmax, _mm512_set1_ps(most), _CMP_LE_OQ))) == 0xffff;
+}
+
+inline void negative_bits32(const float* x, std::uint8_t* bits) {
+  const __m512 zero = _mm512_setzero_ps();
+  const std::uint32_t low = _mm512_cmp_ps_mask(_mm512_loadu_ps(x), zero, _CMP_LT_OQ);
+  const std::uint32_t word = low | static_cast<std::uint32_t>(_mm512_cmp_ps_mask(_mm512_loadu_ps(x + 16), zero, _CMP_LT_OQ)) << 16;
+  memcpy(bits, &word, sizeof word);
+}
+
+inline void signed32(const std::uint8_t* bits, float scale, float* y) {
+  std::uint32_t word;
+  memcpy(&word, bits, sizeof word);
+  const __m512i plus = _mm512_set1_epi32(static_cast<int>(float_bits(scale)));
+  const __m512i minus = _mm512_xor_si512(plus, _mm512_set1_epi32(static_cast<int>(0x80000000u)));
+  _mm512_storeu_si512(y, _mm512_mask_mov_epi32(plus, static_cast<__mmask16>(word), minus));
+  _mm512_storeu_si512(y + 16, _mm512_mask_mov_epi32(plus, static_cast<__mmask16>(word >> 16), minus));
+}
+
+inline void look_up_nibbles16(const std::uint8_t* pair, const float* table, float* low, float* high) {
+  const __m512 values = _mm512_loadu_ps(table);
+  const __m512i both = _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(pair)));
+  _mm512_storeu_ps(low, _mm512_permutexvar_ps(both, values));  // the permutation reads four bits of each index
+  _mm512_storeu_ps(high, _mm512_permutexvar_ps(_mm512_srli_epi32(both, 4), values));
+}
+
+inline void stream_lines(const std::uint8_t* from, std::size_t n_lines, std::uint8_t* to) {
+  for (std::size_t i = 0; i < n_lines; ++i)
+    _mm512_stream_si512(reinterpret_cast<__m512i*>(to + 64 * i), _mm512_loadu_si512(from + 64 * i));
+}
+inline void stream_end() { _mm_sfence(); }
+
+}  // namespace avx512
+}  // namespace
+}  // namespace scrimp

@@ -1,0 +1,171 @@
+// The kernels of the active ISA against the codecs' headers, compiled here as plain C++: same bytes, whatever leaf or group
+// loop did the work. ctest runs this once per ISA (SCRIMP_ISA).
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "codecs/block.h"
+#include "codecs/list.h"
+#include "core/fp_env.h"
+#include "kernels/codec.h"
+
+namespace scrimp {
+namespace {
+
+struct Sample {
+  std::string name;
+  std::vector<float> x;
+};
+
+// Blocks of every kind side by side: a group must not let one of them disturb the others.
+std::vector<Sample> samples(std::size_t n) {
+  std::mt19937 generator(7);
+  std::normal_distribution<float> normal;
+  std::vector<float> plain(n), mixed(n);
+  for (float& value : plain) value = normal(generator);
+  const float sizes[] = {1.0f, 0.0f, 1e-30f, 1e-42f, 1e30f, 3e38f, 127.0f, 1e-38f};
+  for (std::size_t i = 0; i < n; ++i) {
+    const float size = sizes[i / 512 % 8];
+    mixed[i] = i % 37 ? std::remainder(plain[i], 1.0f) * size : -0.0f;
+    if (i % 101 == 0) mixed[i] = size;  // the largest of its block, exactly
+  }
+  std::vector<float> halves(n), bad = plain;
+  for (std::size_t i = 0; i < n; ++i) halves[i] = static_cast<float>(static_cast<int>(generator() % 255) - 127) + (i % 3 ? 0.5f : 0.0f);
+  const float nonfinite[] = {std::nanf(""), INFINITY, -INFINITY};
+  for (std::size_t i = 5, k = 0; i < n; i += 977, ++k) bad[i] = nonfinite[k % 3];
+  return {{"normal", plain}, {"mixed", mixed}, {"halves", halves}, {"non-finite", bad}};
+}
+
+template <class C>
+std::vector<std::uint8_t> as_the_header_says(const std::vector<float>& x, const CodecOptions& o, const Codec::EncodeArgs& args) {
+  const std::uint32_t stride = C::nbytes(C::kBlock, o);
+  const std::uint64_t key = rng_key(args.seed, args.step);
+  std::vector<std::uint8_t> out;
+  for (std::size_t i = 0; i < x.size(); i += C::kBlock) {
+    const std::uint32_t n = static_cast<std::uint32_t>(std::min<std::size_t>(C::kBlock, x.size() - i));
+    typename C::Block b;
+    memset(&b, 0, sizeof b);
+    bool encoded;
+    if (o.rounding == Rounding::kStochastic)
+      encoded = encode_block<C, true>(x.data() + i, n, o, args.nonfinite, key, args.first_index + i, b);
+    else
+      encoded = encode_block<C, false>(x.data() + i, n, o, args.nonfinite, key, args.first_index + i, b);
+    EXPECT_TRUE(encoded);
+    const auto* bytes = reinterpret_cast<const std::uint8_t*>(&b);
+    out.insert(out.end(), bytes, bytes + (n == C::kBlock ? stride : C::nbytes(n, o)));
+  }
+  return out;
+}
+
+template <class C>
+std::vector<float> as_the_header_decodes(const std::vector<std::uint8_t>& payload, std::size_t n, const CodecOptions& o) {
+  std::vector<float> y(n);
+  const std::uint32_t stride = C::nbytes(C::kBlock, o);
+  for (std::size_t i = 0, at = 0; i < n; i += C::kBlock, at += stride) {
+    const std::uint32_t count = static_cast<std::uint32_t>(std::min<std::size_t>(C::kBlock, n - i));
+    typename C::Block b;
+    memset(&b, 0, sizeof b);
+    memcpy(&b, payload.data() + at, count == C::kBlock ? stride : C::nbytes(count, o));
+    C::decode(b, count, o, y.data() + i);
+  }
+  return y;
+}
+
+FloatView view_of(const std::vector<float>& x) {
+  FloatView view;
+  view.data = reinterpret_cast<const std::byte*>(x.data());
+  view.shape[0] = x.size();
+  view.strides[0] = sizeof(float);
+  return view;
+}
+
+bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
+  return a.size() == b.size() && memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
+}
+
+template <class C>
+void expect_header_bytes(const CodecOptions& o, const Sample& sample, std::uint64_t first_index) {
+  SCOPED_TRACE(std::string(C::kName) + " block " + std::to_string(C::kBlock) + " scale " +
+               std::to_string(static_cast<int>(o.scale)) + (o.rounding == Rounding::kStochastic ? " stochastic " : " nearest ") +
+               sample.name + " from " + std::to_string(first_index));
+  const Codec codec(C::kName, o);
+  const Codec::EncodeArgs args{.seed = 3, .step = 1, .first_index = first_index, .nonfinite = Nonfinite::kSaturate, .threads = 1};
+  std::vector<std::uint8_t> payload(codec.nbytes(sample.x.size()));
+  ASSERT_EQ(codec.encode(view_of(sample.x), payload.data(), args), kAllEncoded);
+  FpEnv ieee;
+  ASSERT_EQ(payload, as_the_header_says<C>(sample.x, o, args));
+  std::vector<float> y(sample.x.size()), sum = sample.x;
+  codec.decode(payload.data(), y.size(), y.data(), false, 1);
+  const std::vector<float> expected = as_the_header_decodes<C>(payload, y.size(), o);
+  ASSERT_TRUE(same_bits(y, expected));
+  codec.decode(payload.data(), y.size(), sum.data(), true, 1);
+  for (std::size_t i = 0; i < y.size(); ++i)
+    ASSERT_EQ(std::isnan(sum[i]) ? 0 : sum[i], std::isnan(sum[i]) ? 0 : sample.x[i] + expected[i]);
+}
+
+std::vector<ScaleRule> rules_of(std::uint32_t choices) {
+  if (choices & kScaleChoice) return {ScaleRule::kDefault, ScaleRule::kAbsmax, ScaleRule::kMse};
+  if (choices & kMicroscaleChoice) return {ScaleRule::kFloor, ScaleRule::kRceil, ScaleRule::kEven};
+  if (choices & kRotationChoice) return {ScaleRule::kMse, ScaleRule::kUnbiased};
+  return {ScaleRule::kDefault};
+}
+
+template <class C>
+void expect_header_bytes_everywhere() {
+  const std::size_t n = C::kBlock <= 256 ? 40 * C::kBlock + 7 : 3 * C::kBlock + 7;
+  for (const Sample& sample : samples(n))
+    for (ScaleRule scale : rules_of(C::kChoices))
+      for (Rounding rounding : {Rounding::kNearest, Rounding::kStochastic}) {
+        if (rounding == Rounding::kStochastic && !(C::kChoices & kRoundingChoice)) continue;
+        CodecOptions o;
+        o.rounding = rounding;
+        o.scale = scale;
+        o.ratio = 0.05f;
+        o.variant = C::kVariantKey ? C::kBlock : 0;
+        for (std::uint64_t first : {std::uint64_t{0}, std::uint64_t{32}, std::uint64_t{5}, (std::uint64_t{1} << 33) - 1024})
+          expect_header_bytes<C>(o, sample, first);
+      }
+}
+
+TEST(Kernels, BlocksAreTheBytesThatTheHeadersDefine) {
+#define SCRIMP_EXPECT(...) expect_header_bytes_everywhere<__VA_ARGS__>();
+  SCRIMP_BLOCK_CODECS(SCRIMP_EXPECT)
+#undef SCRIMP_EXPECT
+}
+
+// Streams of 4 MB and more leave by another way, from and to addresses that are no multiple of a cache line.
+TEST(Kernels, LargeArraysAreTheBytesOfTheirParts) {
+  const std::size_t n = (5 << 20) / 4 + 77, part = 1 << 15;
+  const std::vector<float> x = samples(n)[0].x;
+  for (const char* name : {"int8", "int4", "sign"}) {
+    const Codec codec(name, {});
+    const Codec::EncodeArgs args{.threads = 1};
+    for (std::size_t shift : {0, 1, 33}) {
+      std::vector<std::uint8_t> whole(codec.nbytes(n) + 128, 0xaa), parts(codec.nbytes(n));
+      codec.encode(view_of(x), whole.data() + shift, args);
+      for (std::size_t i = 0; i < n; i += part) {
+        FloatView view = view_of(x);
+        view.data += i * sizeof(float);
+        view.shape[0] = std::min(part, n - i);
+        codec.encode(view, parts.data() + codec.nbytes(i), args);
+      }
+      ASSERT_EQ(memcmp(whole.data() + shift, parts.data(), parts.size()), 0) << name << " at " << shift;
+      for (std::size_t i = 0; i < shift; ++i) ASSERT_EQ(whole[i], 0xaa);
+      for (std::size_t i = shift + parts.size(); i < whole.size(); ++i) ASSERT_EQ(whole[i], 0xaa);
+      std::vector<float> y(n + 32, -7.0f), z(n);
+      codec.decode(parts.data(), n, y.data() + shift / 2, false, 1);
+      for (std::size_t i = 0; i < n; i += part)
+        codec.decode(parts.data() + codec.nbytes(i), std::min(part, n - i), z.data() + i, false, 1);
+      ASSERT_EQ(memcmp(y.data() + shift / 2, z.data(), n * sizeof(float)), 0) << name << " at " << shift;
+      ASSERT_EQ(y[n + shift / 2], -7.0f);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace scrimp
