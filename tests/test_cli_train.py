@@ -157,6 +157,28 @@ def test_budget_stops_with_3_and_writes_no_model(trips, tmp_path):
     assert not out.exists()
 
 
+def test_info_says_what_a_model_predicts_from_what(model, tmp_path):
+    shown = " ".join(run("info", model, "--json", tmp_path / "i.json").stdout.split())
+    assert "Ridge of 'hours' (regression) from km, by" in shown
+    document = read_json(tmp_path / "i.json", "info")
+    assert document["model"] == {
+        "kind": "Ridge",
+        "target": "hours",
+        "task": "regression",
+        "columns": ["km", "by"],
+    }
+    assert {t["name"]: t["type"] for t in document["tensors"]}["coef.packed"] == "raw"
+
+
+def test_evaluate_can_leave_out_rows_without_a_value(model, tmp_path):
+    new = tmp_path / "new.csv"
+    new.write_text("km,by,hours\n100,air,1\n,air,1\n50,sea,4\n100,rail,\n")
+    assert "has no value" in refused("evaluate", model, new)
+    assert "2 rows" in run("evaluate", model, new, "--missing", "drop").stdout
+    new.write_text("km,by,hours\n,air,1\n1,air,\n")
+    assert "every row has a missing value" in refused("evaluate", model, new, "--missing", "drop")
+
+
 # bad input: one clear line, exit 4, nothing overwritten ------------------------------------------
 
 BAD_DATA = {

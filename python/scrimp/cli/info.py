@@ -16,6 +16,7 @@ from scrimp.cli.outcome import check_outputs, console, format_bytes, write_json
 if TYPE_CHECKING:
     from rich.table import Table
 
+MODEL_KEY = "scrimp"
 EXTRAS = ("numpy", "sklearn", "pandas", "pyarrow", "polars", "torch", "mpi4py", "onnxruntime", "matplotlib")
 
 
@@ -75,18 +76,33 @@ def _checkpoint(path: Path) -> dict[str, Any]:
     from scrimp.tensor_file import SafetensorsReader, is_quantized, packet_of
 
     reader = SafetensorsReader(path)
-    packed = is_quantized(reader)
     tensors, rows = [], []
     for tensor in reader.tensors.values():
         spec, shape = tensor.dtype, tensor.shape
-        if packed and tensor.dtype == "U8" and bytes(reader.raw(tensor.name)[:4]) == b"scrp":
+        if tensor.dtype == "U8" and bytes(reader.raw(tensor.name)[:4]) == b"scrp":
             packet = packet_of(reader, tensor.name)
             spec, shape = packet.codec.spec, packet.shape
         tensors.append({"name": tensor.name, "type": spec, "shape": list(shape), "bytes": tensor.nbytes})
         rows.append((tensor.name, "×".join(map(str, shape)) or "scalar", spec, format_bytes(tensor.nbytes)))
-    result = {"file": str(path), "file_bytes": path.stat().st_size, "quantized": packed}
-    result |= {"metadata": reader.metadata, "tensors": tensors}
+    result: dict[str, Any] = {"file": str(path), "file_bytes": path.stat().st_size}
+    result |= {"quantized": is_quantized(reader), "metadata": reader.metadata, "tensors": tensors}
+    if MODEL_KEY in reader.metadata:
+        result["model"] = _model(path)
     return result | {"columns": ("tensor", "shape", "type", "bytes"), "rows": rows}
+
+
+def _model(path: Path) -> dict[str, Any]:
+    """Say what a model file predicts, from what."""
+    from scrimp.model_file import load_parts
+
+    parts = load_parts(path)
+    encoder = parts.extra.get("encoder", {}).get("columns", [])
+    return {
+        "kind": parts.kind,
+        "target": parts.extra.get("target"),
+        "task": parts.extra.get("task"),
+        "columns": [column.get("name") for column in encoder],
+    }
 
 
 def _data(path: Path) -> dict[str, Any]:
@@ -121,9 +137,14 @@ def _text(value: Any) -> str:
 def _table(columns: tuple[str, ...], rows: list[tuple[str, ...]], result: dict[str, Any]) -> Table:
     from rich.table import Table
 
+    model = result.get("model")
     title = f"{result['file']}, {format_bytes(result['file_bytes'])}" if "file" in result else None
     if "n_rows" in result:
         title = f"{title}, {result['n_rows']:,} rows"
+    if model is not None:
+        title = f"{title}: {model['kind']}"
+        if model["target"] is not None:
+            title += f" of {model['target']!r} ({model['task']}) from {', '.join(map(str, model['columns']))}"
     table = Table(title=title, title_justify="left")
     for column in columns:
         table.add_column(column, overflow="fold")

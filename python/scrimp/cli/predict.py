@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from scrimp.cli.options import DataFile, JsonFile, ModelFile, Out
+from scrimp.cli.options import DataFile, JsonFile, Missing, ModelFile, Out
 from scrimp.cli.outcome import check_outputs, console, hint, write_json
 from scrimp.errors import InputError
 
@@ -40,7 +40,9 @@ def predict(model: ModelFile, data: DataFile, out: Out, json_file: JsonFile = No
     write_json(json_file, "predict", result | {"target": fitted.target, "usage": meter.usage.to_dict()})
 
 
-def evaluate(model: ModelFile, data: DataFile, json_file: JsonFile = None) -> None:
+def evaluate(
+    model: ModelFile, data: DataFile, missing: Missing = "error", json_file: JsonFile = None
+) -> None:
     """Score a model on rows whose target is known.
 
     Example: scrimp evaluate model.safetensors test.csv --json score.json
@@ -51,6 +53,8 @@ def evaluate(model: ModelFile, data: DataFile, json_file: JsonFile = None) -> No
     check_outputs(json_file)
     fitted = TabularModel.load(model)
     table = read_table(data)
+    if missing == "drop":
+        table = fitted.complete_rows(table)
     scores = fitted.scores(table)
     _note_unseen(fitted.encoder.unseen(table))
     shown = ", ".join(f"{name} {value:.4f}" for name, value in scores.items())
@@ -70,7 +74,7 @@ def _csv(target: str, predicted: NDArray[Any]) -> bytes:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([target])
-    writer.writerows([value] for value in predicted.tolist())
+    writer.writerows([str(value)] for value in predicted)  # NumPy's shortest digits that read back equal
     return text.getvalue().encode()
 
 

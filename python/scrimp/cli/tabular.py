@@ -63,6 +63,13 @@ class TabularModel:
         """Predict the target of every row."""
         return np.asarray(self.model.predict(self.encoder.transform(table)))
 
+    def complete_rows(self, table: Table) -> Table:
+        """Return the rows in which the target and every feature have a value; InputError if none."""
+        complete = table.without_missing([*(column.name for column in self.encoder.columns), self.target])
+        if complete.n_rows == 0:
+            raise InputError(f"{table.where}: every row has a missing value")
+        return complete
+
     def scores(self, table: Table) -> dict[str, float]:
         """Compare predictions with the target column: r2 and rmse, or accuracy."""
         truth = target_column(table, self.target, self.task)
@@ -112,6 +119,8 @@ class Split:
         table = table.select((*features, target))
         if missing == "drop":
             table = table.without_missing(table.names)
+            if table.n_rows == 0:
+                raise InputError(f"{path}: every row has a missing value")
         elif found := table.missing():
             counts = ", ".join(f"{name} {n:,}" for name, n in found.items())
             raise InputError(

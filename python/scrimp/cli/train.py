@@ -146,7 +146,9 @@ def _table(result: dict[str, Any], bill: Bill) -> Table:
         "features": f"{result['n_features']:,}",
         "time": f"{usage.wall_s:.2f} s, {usage.cpu_s:.2f} CPU-s",
         "peak memory": format_bytes(usage.peak_bytes),
-        "sent": f"{format_bytes(usage.wire_bytes)} (uncompressed {format_bytes(usage.raw_bytes)})",
+        "sent": f"{format_bytes(usage.wire_bytes)}, uncompressed {format_bytes(usage.raw_bytes)}"
+        if usage.raw_bytes
+        else "nothing: one process",
         "model": f"{result['out']}, {format_bytes(result['model_bytes'])}",
     }
     table = Table(title=f"{result['target']} ({result['task']})", title_justify="left", show_header=False)
