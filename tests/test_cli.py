@@ -263,7 +263,8 @@ def test_bill_prices_every_usage_it_finds(tmp_path):
         {"name": "baseline", "wall_s": 1.0, "cpu_s": 2.0},
         {"name": "sharded", "wall_s": 1, "cpu_s": 4, "usd": 9},
     ]
-    demo = write_result(tmp_path / "demo.json", schema="scrimp.demo/1", rungs=rungs)
+    saved = {"sharded": {"wall_s": -3.0, "cpu_s": -1.0}}
+    demo = write_result(tmp_path / "demo.json", schema="scrimp.demo/1", rungs=rungs, saved=saved)
     fit = write_result(
         tmp_path / "fit.json", schema="scrimp.train/1", bill={"usage": {"wall_s": 1, "cpu_s": 1}}
     )
@@ -282,6 +283,7 @@ def test_bill_prices_every_usage_it_finds(tmp_path):
         ("{", "not JSON"),
         ("{}", "holds no usage"),
         ("[1]", "holds no usage"),
+        ('{"schema": "scrimp.plan/1", "predicted": {"usage": {"wall_s": 1, "cpu_s": 1}}}', "holds no usage"),
         ('{"wall_s": "x", "cpu_s": 1}', "wall_s must be a number of at least 0, got 'x'"),
         ('{"wall_s": -1, "cpu_s": 1}', "wall_s must be a number of at least 0, got -1"),
     ],
@@ -314,3 +316,75 @@ def test_info_describes_a_data_file(tmp_path):
         {"name": "a", "type": "float64", "missing": 1},
         {"name": "b", "type": "text", "missing": 0},
     ]
+
+
+# demo, report ------------------------------------------------------------------------------------
+
+
+def small_demo():
+    from scrimp.demo import DemoResult, RungResult
+    from scrimp.usage import Usage
+
+    def rung(name, wall_s):
+        return RungResult(name, f"adds {name}", 0.9, Usage(wall_s=wall_s, cpu_s=1.0), 100, 10, 0.1)
+
+    return DemoResult(
+        "flights", "r2", 1000, 200, 8, (rung("baseline", 1.0), rung("sharded", 0.5)), ("A note.",)
+    )
+
+
+def test_demo_prints_the_table_and_names_the_page(tmp_path, monkeypatch):
+    import scrimp.demo
+
+    asked = {}
+
+    def run_demo(*args, **more):
+        asked.update(args=args, more=more)
+        return small_demo()
+
+    monkeypatch.setattr(scrimp.demo, "run_demo", run_demo)
+    page, result = tmp_path / "d.html", tmp_path / "d.json"
+    shown = run("demo", "--html", page, "--json", result, "--max-rows", 2000, "--quiet").stdout
+    assert asked == {"args": ("flights", result, page, True), "more": {"max_rows": 2000}}
+    assert "sharded" in shown
+    assert "A note." in shown
+    assert str(page) in shown
+
+
+def test_demo_of_unknown_data_is_one_clear_line(tmp_path):
+    assert "unknown dataset 'moons'" in refused("demo", "moons", "--html", tmp_path / "d.html")
+
+
+def test_report_of_a_demo_is_its_page(tmp_path):
+    from scrimp.demo.page import demo_page
+
+    result = write_result(tmp_path / "d.json", **small_demo().to_dict())
+    run("report", result, "-o", tmp_path / "r.html")
+    assert (tmp_path / "r.html").read_text() == demo_page(small_demo()).html()
+
+
+def test_report_shows_facts_bills_and_tensors(checkpoint, tmp_path):
+    run("quantize", checkpoint, "-o", tmp_path / "q", "--json", tmp_path / "q.json")
+    spent = write_result(tmp_path / "spent.json", wall_s=1.0, cpu_s=3600.0)
+    run("bill", spent, "--json", tmp_path / "b.json")
+    run("report", tmp_path / "q.json", tmp_path / "b.json", "-o", tmp_path / "r.html")
+    page = (tmp_path / "r.html").read_text()
+    for text in ("quantize: ", "relative_mse", "int4", "64×128", "bill: ", "CPU·h", "list price"):
+        assert text in page
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("{", "not JSON"),
+        ("[]", "not a result of scrimp"),
+        ('{"schema": "other/1"}', "its schema is 'other/1'"),
+        ('{"schema": "scrimp.demo/1"}', "damaged result of a demo"),
+        ('{"schema": "scrimp.demo/1", "rungs": [], "notes": []}', "damaged result of a demo"),
+    ],
+)
+def test_report_of_something_else_is_one_clear_line(tmp_path, content, said):
+    path = tmp_path / "r.json"
+    path.write_text(content)
+    assert said in refused("report", path, "-o", tmp_path / "r.html")
+    assert not (tmp_path / "r.html").exists()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
@@ -11,9 +10,13 @@ from typing import Annotated, Any
 import typer
 
 from scrimp.cli.options import JsonFile, PricesFile
-from scrimp.cli.outcome import check_outputs, console, write_json
+from scrimp.cli.outcome import check_outputs, console, read_json, write_json
 from scrimp.errors import InputError
 from scrimp.usage import Usage
+
+# Where results keep what was really spent. Predictions of a plan and shares that were saved are elsewhere.
+SIDES = ("teacher_training", "teacher", "student", "hard")
+HOLDERS = ("usage", "bill", "rungs", "report", *SIDES)
 
 
 def bill(
@@ -35,7 +38,7 @@ def bill(
     check_outputs(json_file)
     prices = Prices.load(prices_file)
     parts: list[tuple[str, Bill]] = [
-        (name, price(usage, prices)) for path in results for name, usage in _usages(_read(path), path)
+        (name, price(usage, prices)) for path in results for name, usage in _usages(read_json(path), path)
     ]
     total = sum((part for _, part in parts[1:]), parts[0][1])
     if len(parts) > 1:
@@ -43,15 +46,6 @@ def bill(
     console().print(total)
     named = [{"name": name, **part.to_dict()} for name, part in parts]
     write_json(json_file, "bill", total.to_dict() | {"parts": named, "prices": prices.to_dict()})
-
-
-def _read(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from error
-    except ValueError as error:
-        raise InputError(f"{path}: not JSON: {error}") from error
 
 
 def _usages(document: Any, path: Path) -> list[tuple[str, Usage]]:
@@ -73,8 +67,8 @@ def _find(node: Any, name: str) -> Iterator[tuple[str, Usage]]:
         elif isinstance(node.get("usage"), dict):
             yield from _find(node["usage"], name)
         else:
-            for value in node.values():
-                yield from _find(value, name)
+            for key in HOLDERS:
+                yield from _find(node.get(key), f"{name} {key}" if key in SIDES else name)
 
 
 def _usage(node: dict[str, Any]) -> Usage:

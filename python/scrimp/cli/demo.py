@@ -1,4 +1,4 @@
-"""`scrimp demo`: the ladder on real data."""
+"""`scrimp demo`: every lever on real data, one rung at a time."""
 
 from __future__ import annotations
 
@@ -8,25 +8,27 @@ from typing import Annotated
 import typer
 
 from scrimp.cli.options import JsonFile
-from scrimp.cli.outcome import console
+from scrimp.cli.outcome import check_outputs, console
 
 
 def demo(
-    dataset: Annotated[str, typer.Argument(metavar="[flights]")] = "flights",
-    html_file: Annotated[
-        Path, typer.Option("--html", metavar="FILE", help="Where to write the page.")
-    ] = Path("scrimp-demo.html"),
-    rows: Annotated[
-        int | None, typer.Option(min=1000, help="Use only so many rows, to look around.", show_default=False)
+    dataset: Annotated[str, typer.Argument(metavar="[flights|digits]", help="Which data.")] = "flights",
+    html: Annotated[Path, typer.Option(metavar="FILE", help="Where to write the page.")] = Path(
+        "scrimp-demo.html"
+    ),
+    max_rows: Annotated[
+        int | None, typer.Option(metavar="N", min=1000, help="Fewer rows, to look around quickly.")
     ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
     json_file: JsonFile = None,
 ) -> None:
-    """Train on real data, one lever of saving a rung, and show what each rung cost, gave and saved.
+    """Train the ladder baseline → … → distilled on real data; measure what each lever buys.
 
     Example: scrimp demo --json demo.json
     """
     from scrimp.demo import run_demo
 
-    result = run_demo(dataset, json_path=json_file, html_path=html_file, max_rows=rows)
+    check_outputs(html, json_file)
+    result = run_demo(dataset, json_file, html, quiet, max_rows=max_rows)
     console().print(result)
-    console().print(f"the same with charts: {html_file}")
+    console().print(f"page: {html}")

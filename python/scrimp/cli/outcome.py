@@ -102,6 +102,16 @@ def write_json(path: Path | None, command: str, result: dict[str, Any]) -> None:
         file.write(text.encode() + b"\n")
 
 
+def read_json(path: Path) -> Any:
+    """Read a JSON file; InputError if it is none."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise InputError(f"{path}: not JSON: {error}") from error
+
+
 def format_bytes(n: float) -> str:
     """Write a size for people, in powers of 1000.
 

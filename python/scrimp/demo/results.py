@@ -181,6 +181,16 @@ class DemoResult:
             **self.facts,
         }
 
+    @classmethod
+    def from_dict(cls, document: dict[str, Any]) -> DemoResult:
+        """Undo `to_dict`."""
+        facts = {key: value for key, value in document.items() if key not in ("schema", "saved")}
+        known = {key: facts.pop(key) for key in ("dataset", "rows", "test_rows", "features")}
+        rungs, notes = facts.pop("rungs"), facts.pop("notes")
+        metric = next(name for name in METRICS if name in rungs[0])
+        climbed = tuple(RungResult.from_dict(rung, metric) for rung in rungs)
+        return cls(metric=metric, rungs=climbed, notes=tuple(notes), facts=facts, **known)
+
     @property
     def title(self) -> str:
         """What was trained on what."""
