@@ -158,6 +158,28 @@ def test_shards_quantized_alone_on_shared_ranges_equal_the_whole():
         GramSums.merge([own_grid, gram_sums(shards[1])])
 
 
+@pytest.mark.parametrize("bits", [8, 4])
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_rounding_on_the_way_equals_the_gram_of_the_stored_codes(bits, dtype):
+    X, y = rng.standard_normal((LEAF_ROWS + 700, 35)).astype(dtype), rng.standard_normal((LEAF_ROWS + 700, 2))
+    stored = gram_sums(QuantizedMatrix.from_array(X, bits=bits, seed=4), y).gram()
+    for rows in (X, np.asfortranarray(X)):
+        passing = gram_sums(rows, y, bits=bits, seed=4, threads=2).gram()
+        for name in ("codes", "xtx", "xty", "mean", "noise", "y_mean", "y_square", "n"):
+            assert np.array_equal(getattr(passing, name), getattr(stored, name)), name
+    given = {"bits": bits, "seed": 4, "ranges": column_ranges(X)}
+    second = gram_sums(X[LEAF_ROWS:], y[LEAF_ROWS:], first_row=LEAF_ROWS, **given)
+    first = gram_sums(X[:LEAF_ROWS], y[:LEAF_ROWS], **given)
+    assert np.array_equal(GramSums.merge([second, first]).gram().xtx, stored.xtx)
+
+
+def test_rounding_on_the_way_takes_weights():
+    X, y, weight = rng.standard_normal((300, 3)), rng.standard_normal(300), rng.random(300)
+    a = gram_sums(X, y, bits=8, sample_weight=weight).gram()
+    b = gram_sums(QuantizedMatrix.from_array(X, sample_weight=weight), y, sample_weight=weight).gram()
+    assert np.array_equal(a.xtx, b.xtx)
+
+
 def test_no_rows_and_damage_are_named():
     with pytest.raises(scrimp.InputError, match="at least one row"):
         scrimp.gram(np.ones((0, 2)))

@@ -1,5 +1,6 @@
 #include "bindings/bind.h"
 #include "bindings/matrix_arg.h"
+#include "kernels/code_gram.h"
 #include "kernels/gradient.h"
 #include "kernels/gram.h"
 #include "kernels/table.h"
@@ -57,13 +58,26 @@ void predict(const py::array& x, int bits, const OptionalArray& scale, const Opt
   product(args, values);
 }
 
-void codes_gram(const py::array& x, int bits, std::size_t d, py::array c, py::array sum, int threads) {
-  const MatrixView view = rows_view(x, bits, d);
-  require(view.is_codes(), "X must hold codes, got ", describe(x));
+// `low` and `inverse` set: x holds floats, which are rounded to codes on the way.
+void codes_gram(const py::array& x, int bits, const py::array& scale, const py::array& offset, const OptionalArray& y,
+                const OptionalArray& low, const OptionalArray& inverse, bool stochastic, std::uint64_t seed,
+                std::uint64_t first_row, py::array c, py::array sum, py::array leaves, int threads) {
+  const std::size_t d = static_cast<std::size_t>(scale.size());
+  CodeGramArgs args;
+  args.x = rows_view(x, low ? 0 : bits, d);
+  require(args.x.is_codes() != low.has_value(), "X must hold ", low ? "floats" : "codes", ", got ", describe(x));
+  args.scale = in_array<double>(scale, "scale");
+  args.offset = optional_doubles(offset, "offset", d);
+  args.y = column_view(y, "y", args.x.n);
+  args.threads = threads;
+  const QuantizeArgs rounding{args.x, bits, optional_doubles(low, "low", d), optional_doubles(inverse, "inverse", d),
+                              stochastic, seed, first_row, {}, threads};
+  if (low) args.quantize = &rounding;
   std::int64_t* gram = out_array<std::int64_t>(c, "c", d * d, 2);
   std::int64_t* sums = out_array<std::int64_t>(sum, "sum", d);
+  double* out = out_array<double>(leaves, "leaves", n_leaves(args.x.n) * code_gram_width(d, args.y.d, low.has_value()), 2);
   py::gil_scoped_release release;
-  code_gram(view, gram, sums, threads);
+  code_gram(args, gram, sums, out);
 }
 
 void gram(const py::array& x, int bits, std::size_t d, const OptionalArray& scale, const OptionalArray& offset,
@@ -92,7 +106,8 @@ void bind_linear(py::module_& m) {
         "weight"_a.none(true), "w"_a, "bias"_a, "loss"_a, "parameter"_a, "precise"_a, "threads"_a, "out"_a);
   m.def("product", &predict, "x"_a, "bits"_a, "scale"_a.none(true), "offset"_a.none(true), "w"_a, "bias"_a, "threads"_a,
         "out"_a);
-  m.def("code_gram", &codes_gram, "x"_a, "bits"_a, "d"_a, "c"_a, "sum"_a, "threads"_a);
+  m.def("code_gram", &codes_gram, "x"_a, "bits"_a, "scale"_a, "offset"_a, "y"_a.none(true), "low"_a.none(true),
+        "inverse"_a.none(true), "stochastic"_a, "seed"_a, "first_row"_a, "c"_a, "sum"_a, "leaves"_a, "threads"_a);
   m.def("gram", &gram, "x"_a, "bits"_a, "d"_a, "scale"_a.none(true), "offset"_a.none(true), "shift"_a.none(true),
         "y"_a.none(true), "weight"_a.none(true), "out"_a, "threads"_a);
 }

@@ -8,6 +8,17 @@
 namespace scrimp {
 namespace {
 
+// Eight rows from row i on, of n; the last row stands in for absent ones.
+template <class E>
+struct RowBlock {
+  const E* row[kBlockRows];
+  std::size_t n;
+
+  RowBlock(const E* x, std::ptrdiff_t stride, std::size_t i, std::size_t n_rows) : n(n_rows - i < kBlockRows ? n_rows - i : kBlockRows) {
+    for (std::size_t r = 0; r < kBlockRows; ++r) row[r] = x + static_cast<std::ptrdiff_t>(i + (r < n ? r : n - 1)) * stride;
+  }
+};
+
 // Rows whose sums are held in registers at once; it has no influence on the result.
 constexpr int kDotRows = kNativeBytes == 64 ? 8 : kNativeBytes == 32 ? 4 : 2;
 
@@ -63,6 +74,17 @@ inline void add_rows(const E* const* row, std::size_t d, const T* slope, T* g) {
   }
 }
 
+void cross_rows(const CrossRun& run) {
+  double y[kBlockRows];
+  for (std::size_t i = 0; i < run.n; i += kBlockRows) {
+    const RowBlock<std::int8_t> block(run.x, run.stride, i, run.n);
+    for (std::size_t o = 0; o < run.k; ++o) {
+      for (std::size_t r = 0; r < kBlockRows; ++r) y[r] = r < block.n ? run.y[(i + r) * run.k + o] : 0.0;
+      add_rows<std::int8_t, double>(block.row, run.d, y, run.out + o * run.d);
+    }
+  }
+}
+
 // slope[o][r] and the sum of the weighted values of rows i … i+n; slopes of absent rows are 0.
 template <class L, class E, class T>
 inline void scalar_slopes(const GradientRun<E, T>& run, std::size_t i, std::size_t n, const T* z, T* slope) {
@@ -92,17 +114,6 @@ inline void row_slopes(const GradientRun<E, T>& run, std::size_t i, std::size_t 
   for (std::size_t o = 0; o < run.k; ++o)
     for (std::size_t r = n; r < kBlockRows; ++r) slope[o * kBlockRows + r] = 0;
 }
-
-// Eight rows from row i on, of n; the last row stands in for absent ones.
-template <class E>
-struct RowBlock {
-  const E* row[kBlockRows];
-  std::size_t n;
-
-  RowBlock(const E* x, std::ptrdiff_t stride, std::size_t i, std::size_t n_rows) : n(n_rows - i < kBlockRows ? n_rows - i : kBlockRows) {
-    for (std::size_t r = 0; r < kBlockRows; ++r) row[r] = x + static_cast<std::ptrdiff_t>(i + (r < n ? r : n - 1)) * stride;
-  }
-};
 
 // z[o][r] for all outputs and the eight rows.
 template <class E, class T>

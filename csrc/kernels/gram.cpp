@@ -1,9 +1,6 @@
 #include "kernels/gram.h"
 
 #include <algorithm>
-#include <memory>
-#include <mutex>
-#include <new>
 
 #include "core/parallel.h"
 #include "kernels/table.h"
@@ -12,16 +9,6 @@ namespace scrimp {
 namespace {
 
 constexpr std::size_t kPanelRows = 64;
-constexpr std::align_val_t kAlignment{64};
-
-struct AlignedDelete {
-  void operator()(std::uint8_t* p) const { ::operator delete(p, kAlignment); }
-};
-using AlignedBytes = std::unique_ptr<std::uint8_t, AlignedDelete>;
-
-AlignedBytes aligned_bytes(std::size_t nbytes) {
-  return AlignedBytes(static_cast<std::uint8_t*>(::operator new(std::max<std::size_t>(nbytes, 1), kAlignment)));
-}
 
 // Rows begin … begin+n of (x − shift, y, 1) as float64, padded with zeros to `width`; and the same times the weights.
 class AugmentedRows {
@@ -79,29 +66,6 @@ void write_triangle(const std::vector<double>& c, std::size_t width, std::size_t
 }
 
 }  // namespace
-
-void code_gram(const MatrixView& x, std::int64_t* c, std::int64_t* sum, int threads) {
-  const LinearKernels& kernels = *active_table().linear;
-  const std::size_t d = x.d;
-  std::fill_n(c, d * d, 0);
-  std::fill_n(sum, d, 0);
-  std::mutex merging;
-  parallel_for(x.n, kLeafRows, choose_threads(threads, x.n * d), [&](std::size_t begin, std::size_t end) {
-    RowReader rows(x);
-    const AlignedBytes scratch = aligned_bytes(kernels.code_gram_nbytes(d));
-    std::vector<std::int64_t> part(d * d), part_sum(d);
-    for (std::size_t i = begin; i < end; i += kCodeGramRows) {
-      const std::size_t n = std::min(kCodeGramRows, end - i);
-      const Rows<std::int8_t> codes = rows.read<std::int8_t>(i, n);
-      kernels.code_gram({codes.x, codes.stride, n, d, scratch.get(), part.data(), part_sum.data()});
-    }
-    const std::lock_guard lock(merging);  // integers: the order of threads does not matter
-    for (std::size_t i = 0; i < d * d; ++i) c[i] += part[i];
-    for (std::size_t i = 0; i < d; ++i) sum[i] += part_sum[i];
-  });
-  for (std::size_t i = 0; i < d; ++i)
-    for (std::size_t j = 0; j < i; ++j) c[i * d + j] = c[j * d + i];
-}
 
 void gram_leaves(const GramArgs& args, double* out) {
   const LinearKernels& kernels = *active_table().linear;

@@ -1,14 +1,11 @@
 #pragma once
-// Gram matrices of data rows: the exact one of codes, and float64 sums by leaf. What bindings call.
+// Gram matrices of float rows, or of weighted codes: float64 sums by leaf. What bindings call.
 #include <cstddef>
 #include <cstdint>
 
 #include "kernels/rows.h"
 
 namespace scrimp {
-
-// c [d][d] = Σ x_i·x_iᵀ and sum [d] = Σ x_i of the codes x, exact for any number of rows.
-void code_gram(const MatrixView& x, std::int64_t* c, std::int64_t* sum, int threads);
 
 struct GramArgs {
   MatrixView x;                   // [n][d]; row 0 is the first row of a leaf

@@ -48,6 +48,15 @@ struct ProductRun {
   float* out;         // [n][k]
 };
 
+// out[o][j] += Σ_r y[r][o]·x[r][j].
+struct CrossRun {
+  const std::int8_t* x;
+  std::ptrdiff_t stride;
+  std::size_t n, d, k;
+  const double* y;  // [n][k]
+  double* out;      // [k][d]
+};
+
 // c[i][j] += Σ_r a[r][i]·b[r][j] for the panels' columns i <= j, up to the width of one register past the diagonal.
 struct GramRun {
   const double* a;  // [rows][width], the weighted rows
@@ -109,6 +118,7 @@ struct LinearKernels {
   std::size_t n_losses;
   void (*product_f32)(const ProductRun<float>&);
   void (*product_i8)(const ProductRun<std::int8_t>&);
+  void (*cross)(const CrossRun&);
   void (*gram)(const GramRun&);
   std::size_t (*code_gram_nbytes)(std::size_t d);
   void (*code_gram)(const CodeGramRun&);

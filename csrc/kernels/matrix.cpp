@@ -6,7 +6,7 @@
 #include <mutex>
 
 #include "core/parallel.h"
-#include "core/rng.h"
+#include "kernels/quantizer.h"
 #include "kernels/table.h"
 
 namespace scrimp {
@@ -69,57 +69,32 @@ NonfiniteAt ranges_as(const MatrixView& x, double* low, double* high, std::uint8
   return bad;
 }
 
-void quantize_run(const MatrixView& x, RowReader& rows, std::size_t begin, QuantizeRun<float> run) {
-  const MatrixKernels& kernels = active_table().linear->matrix;
-  if (x.element != Element::kF64) {
-    const Rows<float> r = rows.read<float>(begin, run.n);
-    run.x = r.x, run.stride = r.stride;
-    return kernels.quantize_f32(run);
-  }
-  const Rows<double> r = rows.read<double>(begin, run.n);
-  kernels.quantize_f64({r.x, r.stride, run.n, run.d, run.low, run.inverse, run.levels, run.centre, run.stochastic, run.key,
-                        run.index, run.codes, run.noise, run.noise_high, run.weight, run.weighted_noise, run.sum});
-}
-
-// Scratch of one thread that quantizes leaf after leaf.
-class LeafQuantizer {
+// Scratch of one thread that quantizes leaf after leaf into rows of its own width.
+class LeafPacker {
  public:
-  explicit LeafQuantizer(const QuantizeArgs& args)
-      : args_(args), rows_(args.x), row_nbytes_(packed_row_nbytes(args.x.d, args.bits)), noise_(2 * args.x.d),
-        codes_(args.bits < 8 ? kChunkRows * args.x.d : 0), weight_(kChunkRows) {}
+  explicit LeafPacker(const QuantizeArgs& args)
+      : args_(args), quantizer_(args), row_nbytes_(packed_row_nbytes(args.x.d, args.bits)),
+        codes_(args.bits < 8 ? kChunkRows * args.x.d : 0) {}
 
   void run(std::size_t begin, std::size_t end, std::uint8_t* out, double* noise, double* sum) {
-    const std::size_t d = args_.x.d;
-    std::fill(noise_.begin(), noise_.end(), 0u);
-    std::fill_n(noise, d, 0.0);
-    std::fill_n(sum, d, 0.0);
-    for (std::size_t i = begin; i < end; i += kChunkRows)
-      add_chunk(i, std::min(kChunkRows, end - i), out + i * row_nbytes_, noise, sum);
-    if (args_.weight.data) return;
-    for (std::size_t j = 0; j < d; ++j) noise[j] = (noise_[d + j] * 32768.0 + noise_[j]) * 0x1p-32;
+    quantizer_.begin_leaf();
+    for (std::size_t i = begin; i < end; i += kChunkRows) add_chunk(i, std::min(kChunkRows, end - i), out + i * row_nbytes_);
+    quantizer_.end_leaf(noise, sum);
   }
 
  private:
-  void add_chunk(std::size_t begin, std::size_t n, std::uint8_t* out, double* noise, double* sum) {
+  void add_chunk(std::size_t begin, std::size_t n, std::uint8_t* out) {
     const std::size_t d = args_.x.d;
-    if (args_.weight.data) read_values(args_.weight, begin, n, weight_.data());
-    const std::int32_t levels = (1 << args_.bits) - 1;
-    std::int8_t* codes = args_.bits == 8 ? reinterpret_cast<std::int8_t*>(out) : codes_.data();
-    quantize_run(args_.x, rows_, begin,
-                 {nullptr, 0, n, d, args_.low, args_.inverse, levels, (levels + 1) / 2, args_.stochastic,
-                  rng_key(args_.seed, 0), (args_.first_row + begin) * d, codes, noise_.data(), noise_.data() + d,
-                  args_.weight.data ? weight_.data() : nullptr, noise, sum});
-    if (args_.bits == 8) return;
+    if (args_.bits == 8) return quantizer_.add(begin, n, reinterpret_cast<std::int8_t*>(out));
+    quantizer_.add(begin, n, codes_.data());
     for (std::size_t i = 0; i < n; ++i)
-      active_table().linear->matrix.pack(args_.bits, codes + i * d, d, out + i * row_nbytes_);
+      active_table().linear->matrix.pack(args_.bits, codes_.data() + i * d, d, out + i * row_nbytes_);
   }
 
   const QuantizeArgs& args_;
-  RowReader rows_;
+  LeafQuantizer quantizer_;
   std::size_t row_nbytes_;
-  std::vector<std::uint32_t> noise_;
   std::vector<std::int8_t> codes_;
-  std::vector<double> weight_;
 };
 
 }  // namespace
@@ -135,7 +110,7 @@ NonfiniteAt column_ranges(const MatrixView& x, double* low, double* high, std::u
 void quantize_rows(const QuantizeArgs& args, std::uint8_t* codes, double* noise, double* sum) {
   const std::size_t n = args.x.n, d = args.x.d;
   parallel_for(n_leaves(n), 1, choose_threads(args.threads, n * d * sizeof(float)), [&](std::size_t first, std::size_t last) {
-    LeafQuantizer leaf(args);
+    LeafPacker leaf(args);
     for (std::size_t l = first; l < last; ++l)
       leaf.run(l * kLeafRows, std::min(n, (l + 1) * kLeafRows), codes, noise + l * d, sum + l * d);
   });

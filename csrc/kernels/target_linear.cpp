@@ -13,6 +13,7 @@ const LinearKernels SCRIMP_OF_ISA(kLinear) = {
     sizeof kLosses / sizeof kLosses[0],
     &product_rows<float>,
     &product_rows<std::int8_t>,
+    &cross_rows,
     &gram_panel,
     &code_gram_nbytes,
     &code_gram_rows,

@@ -129,7 +129,20 @@ def product(
     out: NDArray[np.float32],
 ) -> None: ...
 def code_gram(
-    x: NDArray[Any], bits: int, d: int, c: NDArray[np.int64], sum: NDArray[np.int64], threads: int
+    x: NDArray[Any],
+    bits: int,
+    scale: Float64s,
+    offset: Float64s,
+    y: FloatArray | None,
+    low: Float64s | None,
+    inverse: Float64s | None,
+    stochastic: bool,
+    seed: int,
+    first_row: int,
+    c: NDArray[np.int64],
+    sum: NDArray[np.int64],
+    leaves: Float64s,
+    threads: int,
 ) -> None: ...
 def gram(
     x: NDArray[Any],

@@ -2,6 +2,7 @@
 #include <cstdio>
 
 #include "digest.h"
+#include "kernels/code_gram.h"
 #include "kernels/gradient.h"
 #include "kernels/gram.h"
 #include "kernels/matrix.h"
@@ -83,8 +84,12 @@ void print_codes(Data& data, const MatrixView& x, int bits) {
   view.row_stride = static_cast<std::ptrdiff_t>(row_nbytes);
   view.column_stride = 1;
   std::vector<std::int64_t> gram(kColumns * kColumns), code_sum(kColumns);
-  scrimp::code_gram(view, gram.data(), code_sum.data(), 1);
+  const std::vector<double> scale(kColumns, 0.3), offset(kColumns, 0.7);
+  scrimp::CodeGramArgs args{view, nullptr, scale.data(), offset.data(), view_of(data.y, Element::kF32, kRows, kOutputs), 1};
+  std::vector<double> leaves(scrimp::n_leaves(kRows) * scrimp::code_gram_width(kColumns, kOutputs, false));
+  scrimp::code_gram(args, gram.data(), code_sum.data(), leaves.data());
   print_vector(name.c_str(), "gram", gram);
+  print_vector(name.c_str(), "cross", leaves);
   print_gradients(data, view, name.c_str());
 }
 

@@ -3,13 +3,14 @@
 from scrimp.matrix.gradients import gradient, gradient_sums, loss_names, product
 from scrimp.matrix.grams import Gram, GramSums, gram, gram_sums
 from scrimp.matrix.quantized import QuantizedMatrix
-from scrimp.matrix.ranges import Ranges, column_ranges
+from scrimp.matrix.ranges import Grid, Ranges, column_ranges
 from scrimp.matrix.tree import LEAF_ROWS, TreeSum
 
 __all__ = [
     "LEAF_ROWS",
     "Gram",
     "GramSums",
+    "Grid",
     "QuantizedMatrix",
     "Ranges",
     "TreeSum",

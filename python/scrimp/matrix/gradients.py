@@ -58,6 +58,11 @@ class Source:
         """Scale and offset of the codes; None where rows are plain numbers."""
         return (None, None) if self.quantized is None else (self.quantized.scale, self.quantized.offset)
 
+    @property
+    def has_codes(self) -> bool:
+        """Whether rows are integers."""
+        return self.quantized is not None or self.array.dtype == np.int8
+
     def noise(self, weight: NDArray[np.float64] | None) -> NDArray[np.float64] | None:
         """Σ w_i·Var(e_ij) by leaf; weights other than the matrix's own take the mean of Var in the leaf."""
         Q = self.quantized

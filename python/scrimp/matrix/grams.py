@@ -14,7 +14,8 @@ from numpy.typing import ArrayLike, NDArray
 from scrimp import _core
 from scrimp.errors import CodecError, InputError
 from scrimp.matrix.gradients import Source, float_targets
-from scrimp.matrix.quantized import QuantizedMatrix, row_weights
+from scrimp.matrix.quantized import QuantizedMatrix, Rounding, is_stochastic, row_weights
+from scrimp.matrix.ranges import Grid, Ranges, column_ranges
 from scrimp.matrix.tree import LEAF_ROWS, TreeSum
 
 Doubles = NDArray[np.float64]
@@ -96,7 +97,7 @@ class GramSums:
     d, k : int
         Columns of X and of y.
     tree : TreeSum
-        Of codes: −Qᵀy, −Σy, ½Σ‖y‖², n. Of floats and weighted codes: the upper triangle of Σ w·v·vᵀ,
+        Of codes: Qᵀy, Σy, Σ‖y‖², n. Of floats and weighted codes: the upper triangle of Σ w·v·vᵀ,
         v = (x − shift, y, 1). After either: exact column sums Σ w·x and the noise.
     codes, code_sums : int64[d, d], int64[d] or None
         Σ c·cᵀ and Σ c.
@@ -158,7 +159,7 @@ class GramSums:
         assert self.offset is not None
         n = _positive(total[d * k + k + 1])
         code_mean = self.code_sums / n
-        y_sum = -total[d * k : d * k + k]
+        y_sum = total[d * k : d * k + k]
         about = self.offset + self.scale * code_mean
         moment = self.codes - np.outer(code_mean, self.code_sums)
         noise = total[-d:]
@@ -167,9 +168,9 @@ class GramSums:
             moment=moment * np.outer(self.scale, self.scale) - np.diag(noise),
             drift=np.zeros(d),
             mean=total[-2 * d : -d] / n if self.exact_mean else about,
-            cross=-total[: d * k].reshape(d, k) - np.outer(about, y_sum),
+            cross=total[: d * k].reshape(d, k) - np.outer(about, y_sum),
             y_mean=y_sum / n,
-            y_square=2 * float(total[d * k + k]),
+            y_square=float(total[d * k + k]),
             n=n,
             noise=noise,
             codes=self.codes,
@@ -237,6 +238,10 @@ def gram_sums(
     *,
     sample_weight: ArrayLike | None = None,
     shift: ArrayLike | None = None,
+    bits: int | None = None,
+    rounding: Rounding = "stochastic",
+    seed: int = 0,
+    ranges: Ranges | None = None,
     first_row: int | None = None,
     threads: int = 0,
 ) -> GramSums:
@@ -259,7 +264,10 @@ def gram_sums(
     source = Source.of(X, first_row)
     targets = None if y is None else float_targets(y, source.n)
     weight = None if sample_weight is None else row_weights(sample_weight, source.n)
-    if weight is None and (source.quantized is not None or source.array.dtype == np.int8):
+    if bits is not None and not source.has_codes:
+        given = {"rounding": rounding, "seed": seed, "ranges": ranges, "threads": threads}
+        return _rounded(source, targets, weight, bits, given)
+    if weight is None and source.has_codes:
         return _code_sums(source, targets, threads)
     return _float_sums(source, targets, weight, shift, threads)
 
@@ -304,35 +312,84 @@ def gram(
     return gram_sums(X, y, sample_weight=sample_weight, shift=shift, first_row=0, threads=threads).gram()
 
 
+def _rounded(
+    source: Source, y: NDArray[Any] | None, weight: Doubles | None, bits: int, given: dict[str, Any]
+) -> GramSums:
+    if weight is not None:
+        Q = QuantizedMatrix.from_array(
+            source.array, bits, first_row=source.first_row, sample_weight=weight, **given
+        )
+        return gram_sums(Q, y, sample_weight=weight, threads=given["threads"])
+    stochastic = is_stochastic(given["rounding"])
+    ranges = given["ranges"] or column_ranges(source.array, threads=given["threads"])
+    return _rounded_sums(source, y, ranges.grid(bits), (stochastic, given["seed"]), given["threads"])
+
+
 def _code_sums(source: Source, y: NDArray[Any] | None, threads: int) -> GramSums:
-    d, Q = source.d, source.quantized
-    codes, code_sums = np.empty((d, d), np.int64), np.empty(d, np.int64)
-    _core.code_gram(source.array, source.bits, d, codes, code_sums, threads)
-    scale, offset = (np.ones(d), np.zeros(d)) if Q is None else (Q.scale, Q.offset)
-    targets = np.zeros((source.n, 0)) if y is None else y.reshape(source.n, -1)
-    k = targets.shape[1]
-    width = d * k + k + 2
-    grid = source.grid
+    """Rows that are codes already: their noise and exact column sums were added up when they were made."""
+    d, k = source.d, _columns(y)
+    scale, offset = _grid(source)
     noise, sums = source.noise(None), source.exact_sums(None)
+    total = _IntegerSums(d)
 
     def fill(rows: slice, leaves: slice, out: Doubles) -> None:
-        products = np.empty((len(out), width))
-        array, y_rows, w, b = source.array[rows], targets[rows], np.zeros((d, k)), np.zeros(k)
-        _core.gradient(
-            array, source.bits, *grid, None, y_rows, None, w, b, "squared", 0.0, True, threads, products
+        part = np.empty((len(out), d * k + k + 2))
+        y_rows = None if y is None else y[rows]
+        no_rounding = (None, None, False, 0, 0)
+        array = source.array[rows]
+        _core.code_gram(
+            array, source.bits, scale, offset, y_rows, *no_rounding, *total.next(), part, threads
         )
-        out[:, :width] = products
-        out[:, width:-d] = 0.0 if sums is None else sums[leaves]
+        out[:, : -2 * d] = part
+        out[:, -2 * d : -d] = 0.0 if sums is None else sums[leaves]
         out[:, -d:] = 0.0 if noise is None else noise[leaves]
 
-    tree = source.sum_leaves(width + 2 * d, fill)
-    return GramSums(d, k, tree, codes, code_sums, scale, offset, None, sums is not None, _ndim(y))
+    tree = source.sum_leaves(d * k + k + 2 + 2 * d, fill)
+    return GramSums(d, k, tree, *total.all(), scale, offset, None, sums is not None, _ndim(y))
+
+
+def _rounded_sums(
+    source: Source, y: NDArray[Any] | None, grid: Grid, key: tuple[bool, int], threads: int
+) -> GramSums:
+    """Float rows, rounded to codes on the way and never stored."""
+    d, k = source.d, _columns(y)
+    total = _IntegerSums(d)
+
+    def fill(rows: slice, leaves: slice, out: Doubles) -> None:
+        array, y_rows = source.array[rows], None if y is None else y[rows]
+        rounding = (grid.low, grid.inverse, *key, source.first_row + rows.start)
+        _core.code_gram(
+            array, grid.bits, grid.scale, grid.offset, y_rows, *rounding, *total.next(), out, threads
+        )
+
+    tree = source.sum_leaves(d * k + k + 2 + 2 * d, fill)
+    return GramSums(d, k, tree, *total.all(), grid.scale, grid.offset, None, True, _ndim(y))
+
+
+class _IntegerSums:
+    """Σ c·cᵀ and Σ c over the batches of leaves."""
+
+    def __init__(self, d: int) -> None:
+        self._gram, self._sum = np.zeros((d, d), np.int64), np.zeros(d, np.int64)
+        self._part = np.zeros((d, d), np.int64), np.zeros(d, np.int64)
+
+    def next(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Add the last batch; give room for the next."""
+        self.all()
+        return self._part
+
+    def all(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Give the sums over all batches."""
+        for total, part in zip((self._gram, self._sum), self._part, strict=True):
+            total += part
+            part[...] = 0
+        return self._gram, self._sum
 
 
 def _float_sums(
     source: Source, y: NDArray[Any] | None, weight: Doubles | None, shift: ArrayLike | None, threads: int
 ) -> GramSums:
-    d, k = source.d, 0 if y is None else y.reshape(source.n, -1).shape[1]
+    d, k = source.d, _columns(y)
     about = np.zeros(d) if shift is None else np.ascontiguousarray(shift, dtype=np.float64)
     noise, sums = source.noise(weight), source.exact_sums(weight)
     grid = source.grid
@@ -353,6 +410,15 @@ def _float_sums(
 def _added(parts: list[NDArray[np.int64] | None]) -> NDArray[np.int64] | None:
     arrays = [part for part in parts if part is not None]
     return np.sum(arrays, axis=0) if arrays else None
+
+
+def _grid(source: Source) -> tuple[Doubles, Doubles]:
+    scale, offset = source.grid
+    return (np.ones(source.d), np.zeros(source.d)) if scale is None or offset is None else (scale, offset)
+
+
+def _columns(y: NDArray[Any] | None) -> int:
+    return 0 if y is None else int(np.prod(y.shape[1:]))
 
 
 def _ndim(y: NDArray[Any] | None) -> int:

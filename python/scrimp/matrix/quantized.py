@@ -101,22 +101,17 @@ class QuantizedMatrix:
             If X holds NaN or infinity.
         """
         check_bits(bits)
-        if rounding not in ("stochastic", "nearest"):
-            raise ValueError(f"rounding must be 'stochastic' or 'nearest', got {rounding!r}")
         leaf_number(first_row)
-        found = column_ranges(X, threads=threads) if ranges is None else ranges
-        scale, offset = found.grid(bits)
+        key = (is_stochastic(rounding), seed, first_row)
+        grid = (column_ranges(X, threads=threads) if ranges is None else ranges).grid(bits)
         n, d = X.shape
-        low = offset - (1 << (bits - 1)) * scale
-        inverse = np.divide(1.0, scale, out=np.zeros(d), where=scale > 0)
         codes = np.empty((n, d), np.int8) if bits == 8 else np.empty((n, -(-d * bits // 8)), np.uint8)
         noise, sums = np.empty((n_leaves(n), d)), np.empty((n_leaves(n), d))
         weight = None if sample_weight is None else row_weights(sample_weight, n)
-        key = (rounding == "stochastic", seed, first_row)
-        _core.quantize_rows(X, bits, low, inverse, *key, weight, codes, noise, sums, threads)
-        noise *= scale**2
+        _core.quantize_rows(X, bits, grid.low, grid.inverse, *key, weight, codes, noise, sums, threads)
+        noise *= grid.scale**2
         own = (leaf_weights(weight, n), weight_marks(weight, n))
-        return cls(codes, bits, scale, offset, noise, sums, *own, first_row, rounding, seed)
+        return cls(codes, bits, grid.scale, grid.offset, noise, sums, *own, first_row, rounding, seed)
 
     @classmethod
     def from_codes(
@@ -223,6 +218,13 @@ class QuantizedMatrix:
             If the file is damaged, cut short or of another format.
         """
         return cls(**storage.load(path, verify=verify))
+
+
+def is_stochastic(rounding: str) -> bool:
+    """Whether rounding is stochastic; ValueError unless it is that or nearest."""
+    if rounding not in ("stochastic", "nearest"):
+        raise ValueError(f"rounding must be 'stochastic' or 'nearest', got {rounding!r}")
+    return rounding == "stochastic"
 
 
 def n_leaves(n: int) -> int:

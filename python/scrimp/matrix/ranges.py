@@ -27,6 +27,32 @@ def check_bits(bits: int) -> int:
 
 
 @dataclass(frozen=True)
+class Grid:
+    """Values that codes of one column may stand for: low, low + scale, … low + (2^bits − 1)·scale.
+
+    Parameters
+    ----------
+    bits : {8, 4, 2, 1}
+    low, scale : float64[d]
+        Smallest value and distance of two neighbours; 0 in a constant column.
+    """
+
+    bits: int
+    low: NDArray[np.float64]
+    scale: NDArray[np.float64]
+
+    @property
+    def offset(self) -> NDArray[np.float64]:
+        """float64[d]: x ≈ offset + scale·code with codes in −2^(bits−1) … 2^(bits−1) − 1."""
+        return self.low + (1 << (self.bits - 1)) * self.scale
+
+    @property
+    def inverse(self) -> NDArray[np.float64]:
+        """float64[d]: 1/scale; 0 in a constant column."""
+        return np.divide(1.0, self.scale, out=np.zeros_like(self.scale), where=self.scale > 0)
+
+
+@dataclass(frozen=True)
 class Ranges:
     """What is known of the columns of a matrix.
 
@@ -39,7 +65,7 @@ class Ranges:
 
     Examples
     --------
-    >>> column_ranges(np.array([[0.0, 5.0], [1.0, 6.5]])).grid(8)[0].tolist()  # a 0/1 column is exact
+    >>> column_ranges(np.array([[0.0, 5.0], [1.0, 6.5]])).grid(8).scale.tolist()  # a 0/1 column is exact
     [1.0, 0.0058823529411764705]
     """
 
@@ -47,23 +73,18 @@ class Ranges:
     high: NDArray[np.float64]
     integral: NDArray[np.bool_]
 
-    def grid(self, bits: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Grid of 2^bits values from `low` to `high` in every column.
+    def grid(self, bits: int) -> Grid:
+        """Lay a grid of 2^bits values from `low` to `high` through every column.
 
         A column of integers that span less than 2^bits gets the scale 1: it is stored exactly. A constant
         column gets the scale 0.
-
-        Returns
-        -------
-        scale, offset : float64[d]
-            x ≈ offset + scale·code with codes in −2^(bits−1) … 2^(bits−1) − 1.
 
         Raises
         ------
         InputError
             If a column spans so much that squares of it overflow.
         """
-        levels, centre = (1 << check_bits(bits)) - 1, 1 << (bits - 1)
+        levels = (1 << check_bits(bits)) - 1
         with np.errstate(over="ignore", invalid="ignore"):
             span = np.where(self.low < self.high, self.high - self.low, 0.0)
         if not (span <= _WIDEST).all():
@@ -71,10 +92,8 @@ class Ranges:
             ends = f"{self.low[column]} … {self.high[column]}"
             raise InputError(f"X[:, {column}] spans {ends}: too wide, rescale it")
         scale = np.where(self.integral & (span <= levels) & (span > 0), 1.0, span / levels)
-        return scale, self._start() + centre * scale
-
-    def _start(self) -> NDArray[np.float64]:
-        return np.where(np.isfinite(self.low), self.low, 0.0) + 0.0  # + 0.0: no column begins at −0
+        low = np.where(np.isfinite(self.low), self.low, 0.0) + 0.0  # + 0.0: no column begins at −0
+        return Grid(bits, low, scale)
 
     @classmethod
     def merge(cls, parts: Iterable[Ranges]) -> Ranges:
