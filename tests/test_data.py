@@ -162,6 +162,45 @@ def test_text_under_another_name_is_an_input_error(tmp_path, suffix):
         read_table(write(tmp_path / f"t{suffix}", CSV))
 
 
+def damaged(content, rng):
+    """Flip, cut, insert or overwrite, up to three times."""
+    for _ in range(rng.integers(1, 4)):
+        at = int(rng.integers(len(content))) if content else 0
+        content = [
+            lambda c, i: c[:i] + bytes([c[i] ^ (1 << rng.integers(8))]) + c[i + 1 :] if c else c,
+            lambda c, i: c[:i],
+            lambda c, i: c[:i] + rng.bytes(int(rng.integers(1, 9))) + c[i:],
+            lambda c, i: c[:i] + b"\xff" * 4 + c[i + 4 :],
+        ][rng.integers(4)](content, at)
+    return content
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".npz", ".csv", ".parquet"])
+def test_damage_anywhere_is_a_table_or_one_line(tmp_path, suffix):
+    whole, rng = tmp_path / f"whole{suffix}", np.random.default_rng(1)
+    X = rng.normal(size=(20, 3))
+    if suffix == ".parquet":
+        pa = pytest.importorskip("pyarrow")
+        from pyarrow import parquet
+
+        parquet.write_table(pa.table({"a": X[:, 0], "b": [str(i) for i in range(20)]}), whole)
+    elif suffix == ".csv":
+        whole.write_text("a,b\n" + "".join(f'{x},"t{i}"\n' for i, x in enumerate(X[:, 0])))
+    else:
+        (np.save if suffix == ".npy" else np.savez_compressed)(whole, X)
+    refused = []
+    for _ in range(200):
+        path = tmp_path / f"x{suffix}"
+        path.write_bytes(damaged(whole.read_bytes(), rng))
+        try:
+            table = read_table(path)
+            [np.asarray(table.column(name)) for name in table.names]
+        except InputError as error:
+            refused.append(str(error))
+    assert len(refused) > 100
+    assert not any("\n" in line for line in refused)
+
+
 def test_array_and_archive_under_each_others_name_are_input_errors(tmp_path):
     np.save(tmp_path / "a.npy", np.eye(2))
     (tmp_path / "a.npy").rename(tmp_path / "a.npz")

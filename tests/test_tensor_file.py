@@ -1,5 +1,6 @@
 """Checkpoints are recoded tensor by tensor, bit for bit where they are copied, and never half written."""
 
+import contextlib
 import json
 import os
 import subprocess
@@ -230,6 +231,20 @@ def test_damaged_description_is_an_input_error(tmp_path, note):
     save_file(TENSORS, tmp_path / "q.safetensors", metadata={"scrimp.quantized": note})
     with pytest.raises(InputError):
         dequantize_file(tmp_path / "q.safetensors", tmp_path / "back.safetensors")
+
+
+def test_damage_anywhere_is_refused_or_a_file(model, tmp_path):
+    quantize_file(model, tmp_path / "q.safetensors", "int8")
+    rng, bad, out = np.random.default_rng(1), tmp_path / "bad.safetensors", tmp_path / "out"
+    for whole, recode in ((model, quantize_file), (tmp_path / "q.safetensors", dequantize_file)):
+        content = whole.read_bytes()
+        for _ in range(150):
+            at = int(rng.integers(len(content)))
+            bad.write_bytes(
+                content[:at] + rng.bytes(int(rng.integers(0, 4))) + content[at + int(rng.integers(0, 4)) :]
+            )
+            with contextlib.suppress(InputError):
+                recode(bad, out)
 
 
 # writing -----------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,20 @@ from scrimp.data.csv_reader import read_csv
 from scrimp.data.table import Table, as_table
 from scrimp.errors import InputError
 
-# What NumPy, zipfile and zlib raise on damaged files.
-_DAMAGED = (ValueError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error)
+# What NumPy, its tokenizer, zipfile and zlib raise on damaged files; a damaged shape may ask for any memory.
+_DAMAGED = (
+    ValueError,
+    TypeError,
+    EOFError,
+    KeyError,
+    AttributeError,
+    RuntimeError,
+    OverflowError,
+    MemoryError,
+    TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 def read_table(path: str | Path) -> Table:
@@ -66,7 +79,7 @@ def _read_npy(path: Path) -> Table:
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except _DAMAGED as error:
-        raise InputError(f"{path}: not a whole .npy file: {error}") from error
+        raise _not_whole(path, error) from error
     return as_table(array, str(path))
 
 
@@ -88,8 +101,8 @@ def _members(path: Path) -> dict[str, NDArray[Any]]:
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             return {key: archive[key] for key in archive.files}
-    except (*_DAMAGED, AttributeError, TypeError) as error:  # the last two: a plain array under this name
-        raise InputError(f"{path}: not a whole .npz file: {error}") from error
+    except _DAMAGED as error:
+        raise _not_whole(path, error) from error
 
 
 def _read_parquet(path: Path) -> Table:
@@ -99,9 +112,15 @@ def _read_parquet(path: Path) -> Table:
     except ImportError as error:
         raise InputError(f"{path}: reading Parquet needs pyarrow: pip install 'scrimp[parquet]'") from error
     try:
-        return as_table(parquet.read_table(path), str(path))
-    except pyarrow.ArrowInvalid as error:
-        raise InputError(f"{path}: not a whole Parquet file: {str(error).splitlines()[0]}") from error
+        frame = parquet.read_table(path)
+    except (pyarrow.ArrowException, OSError) as error:
+        raise _not_whole(path, error) from error
+    return as_table(frame, str(path))
+
+
+def _not_whole(path: Path, error: Exception) -> InputError:
+    reason = (str(error).splitlines() or [type(error).__name__])[0]
+    return InputError(f"{path}: not a whole {path.suffix} file: {reason}")
 
 
 _READERS: dict[str, Callable[[Path], Table]] = {
