@@ -21,6 +21,7 @@ RANK_TOLERANCE = 64 * float(np.finfo(np.float64).eps)
 
 def one_thread() -> Any:
     """Return a context with one BLAS thread: the order of sums depends on the number of threads."""
+    import scipy.linalg  # noqa: F401  its BLAS is a library of its own, which the limit must find loaded
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
     return threadpool_limits(limits=1, user_api="blas")
