@@ -42,7 +42,7 @@ LADDER = (
     ),
     Rung("distilled", "no labels: only boosted trees' predictions", rows_in_int8=True, soft_targets=True),
 )
-TEACHER = {"max_iter": 300, "max_leaf_nodes": 255, "learning_rate": 0.1, "early_stopping": False}
+TEACHER = {"max_iter": 250, "max_leaf_nodes": 255, "learning_rate": 0.1, "early_stopping": False}
 TEST_SHARE = 0.2
 SEED = 0
 RANDOM_SPLIT = "Rows are split at random: other flights of a held-out flight's day were seen in training."

@@ -48,6 +48,10 @@ def _about_distillation(distilled: RungResult, hard: RungResult, metric: str) ->
 
 def _side(side: dict[str, Any]) -> str:
     return (
-        f"{side['score']:.4f}, {format_bytes(side['nbytes'])}, {side['us_single']:.0f} µs for one row alone "
-        f"and {side['us_per_row']:.2g} µs each in a batch"
+        f"{side['score']:.4f}, {format_bytes(side['nbytes'])}, {_micro(side['us_single'])} for one row alone "
+        f"and {_micro(side['us_per_row'])} each in a batch"
     )
+
+
+def _micro(us: float) -> str:
+    return f"{us:.2g} µs" if us < 10 else f"{us:,.0f} µs"
