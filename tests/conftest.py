@@ -5,8 +5,11 @@ from pathlib import Path
 import pytest
 
 KERNEL_FILES = {
+    "test_codec_error",
+    "test_codec_recorded",
     "test_codecs",
     "test_error_feedback",
+    "test_golden",
     "test_gradient",
     "test_gram",
     "test_packets",

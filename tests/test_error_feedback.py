@@ -53,7 +53,7 @@ def test_a_failed_encode_leaves_the_residual_alone():
     feedback.encode("w", X, "int4")
     before = feedback.residual("w", 1000).copy()
     with pytest.raises(ValueError, match="cannot be encoded"):
-        feedback.encode("w", np.full(1000, np.nan, np.float32), "int4")
+        feedback.encode("w", np.where(np.arange(1000) == 900, np.float32(np.nan), X), "int4")
     assert np.array_equal(before, feedback.residual("w", 1000))
 
 
@@ -67,3 +67,18 @@ def test_a_tensor_keeps_its_size():
 def test_unknown_kinds_are_refused():
     with pytest.raises(ValueError, match="known: ef14, ef21"):
         scrimp.ErrorFeedback("ef99")
+
+
+@pytest.mark.parametrize("spec", ["int2", "int3:rounding=stochastic", "rot1:scale=unbiased"])
+def test_codecs_that_are_not_contractive_are_refused(spec):
+    with pytest.raises(ValueError, match="not contractive"):
+        scrimp.ErrorFeedback().encode("w", X, spec)
+
+
+@pytest.mark.parametrize("spec", ["rot1", "int2:scale=mse", "nf4", "mxfp4"])
+def test_feedback_recovers_what_a_coarse_codec_drops(spec):
+    feedback, c = scrimp.ErrorFeedback(), scrimp.codec(spec)
+    total = np.zeros(1000)
+    for step in range(100):
+        total += c.decode(feedback.encode("w", X, c, step=step), 1000)
+    assert np.abs(total / 100 - X).mean() < 0.06

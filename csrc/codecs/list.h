@@ -13,18 +13,36 @@
 #include "codecs/int4.h"
 #include "codecs/int6.h"
 #include "codecs/int8.h"
+#include "codecs/mxfp4.h"
+#include "codecs/mxfp8.h"
+#include "codecs/nf4.h"
+#include "codecs/q4_0.h"
+#include "codecs/q8_0.h"
 #include "codecs/raw.h"
+#include "codecs/rot1.h"
+#include "codecs/rot2.h"
+#include "codecs/rot3.h"
+#include "codecs/rot4.h"
 #include "codecs/sign.h"
 #include "codecs/step.h"
 
 #define SCRIMP_CAST_CODECS(X) X(Raw) X(F16) X(BF16) X(E4M3) X(E5M2)
 
-#define SCRIMP_BLOCK_CODECS(X)                         \
-  X(Int8<128>) X(Int8<32>) X(Int8<64>) X(Int8<256>)    \
-  X(Int6<128>) X(Int6<32>)                             \
-  X(Int4<128>) X(Int4<32>) X(Int4<64>) X(Int4<256>)    \
-  X(Int3<128>) X(Int3<32>)                             \
-  X(Int2<128>) X(Int2<32>)                             \
-  X(Sign<128>) X(Sign<32>)
+#define SCRIMP_BLOCK_CODECS(X)                      \
+  X(Int8<128>) X(Int8<32>) X(Int8<64>) X(Int8<256>) \
+  X(Int6<128>) X(Int6<32>)                          \
+  X(Int4<128>) X(Int4<32>) X(Int4<64>) X(Int4<256>) \
+  X(Int3<128>) X(Int3<32>)                          \
+  X(Int2<128>) X(Int2<32>)                          \
+  X(Sign<128>) X(Sign<32>)                          \
+  X(NF4<64>) X(NF4<32>) X(NF4<128>) X(NF4<256>)     \
+  X(MXFP4)                                          \
+  X(MXFP8)                                          \
+  X(Q8_0)                                           \
+  X(Q4_0)                                           \
+  X(Rot4<1024>) X(Rot4<256>)                        \
+  X(Rot3<1024>) X(Rot3<256>)                        \
+  X(Rot2<1024>) X(Rot2<256>)                        \
+  X(Rot1<1024>) X(Rot1<256>)
 
 #define SCRIMP_STEP_CODECS(X) X(Step8) X(Step16)

@@ -23,9 +23,11 @@ struct Job {
   unsigned long long* first_bad;
 };
 
-// Codec blocks per thread block: as many as a warp has threads, while the values fit into 40 KB of shared memory.
+// Codec blocks per thread block: as many as a warp has threads, while values and payload fit into 46 KB of shared memory.
 template <class C>
-constexpr int kTile = 10240 / (C::kBlock + 1) < 32 ? 10240 / (C::kBlock + 1) : 32;
+constexpr int kFit = 47104 / (4 * (C::kBlock + 1) + sizeof(typename C::Block));
+template <class C>
+constexpr int kTile = kFit<C> < 32 ? kFit<C> : 32;
 
 __device__ void copy_bytes(const std::uint8_t* from, std::uint8_t* to, std::uint32_t nbytes) {
   const bool words = ((reinterpret_cast<std::uintptr_t>(from) | reinterpret_cast<std::uintptr_t>(to)) & 3) == 0;

@@ -259,6 +259,8 @@ void decode_casts(const DecodeRun& run) {
 
 template <class C>
 double bound_of(float absmax, const CodecOptions& options) {
+  if constexpr (requires { C::kLargestBits; })
+    if (magnitude_bits(absmax) > C::kLargestBits) return static_cast<double>(bits_float(kInfBits));
   return C::bound(absmax, options);
 }
 

@@ -75,7 +75,7 @@ TEST(AllReduce, AValueThatCannotBeEncodedIsNamedOnAllRanks) {
   on_all_ranks(3, [](Group& group) {
     CodecOptions options;
     options.step = 1;
-    const Codec codec("step8", options);
+    const Codec codec("step", options);
     std::vector<float> x(999, 1.0f);
     if (group.rank() == 2) x[5] = x[6] = 1e6f;
     const Outcome outcome = all_reduce(group, sum_of(999), {x.data(), &codec, 0, 0, 0, 0});

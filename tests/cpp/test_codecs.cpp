@@ -8,6 +8,9 @@
 #include <vector>
 
 #include "kernels/codec.h"
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
 
 namespace scrimp {
 namespace {
@@ -79,6 +82,23 @@ TEST(Codecs, AnyBytesDecodeWithoutFault) {
       codec.decode(payload.data(), n, y.data(), false, 2);
     }
 }
+
+#if defined(__x86_64__)
+TEST(Codecs, AHostThatFlushesDenormalsToZeroGetsTheSameBytes) {
+  for (const Codec& codec : all_codecs()) {
+    auto x = normal_values(3000);
+    for (float& value : x) value *= 1e-40f;
+    const auto expected = encode(codec, x, 2);
+    const unsigned before = _mm_getcsr();
+    _mm_setcsr(before | 0x8040);
+    const auto payload = encode(codec, x, 2);
+    const unsigned after = _mm_getcsr();
+    _mm_setcsr(before);
+    EXPECT_EQ(payload, expected) << codec.kernels().name;
+    EXPECT_EQ(after & 0x8040u, 0x8040u);
+  }
+}
+#endif
 
 TEST(Codecs, NonfiniteValuesAreRefusedReplacedOrPoisoned) {
   for (const Codec& codec : all_codecs()) {

@@ -97,7 +97,12 @@ class ErrorFeedback:
         """
         chosen = self.check(spec)
         state = self.residual(name, x.size)
-        return chosen.encode(x, out, feedback=self.kind, state=state, **key)
+        before = state.copy()
+        try:
+            return chosen.encode(x, out, feedback=self.kind, state=state, **key)
+        except ValueError:
+            state[...] = before
+            raise
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state as plain values and copies of arrays, for a checkpoint."""

@@ -98,9 +98,12 @@ def unpack(packet: bytes | bytearray | memoryview) -> NDArray[Any]:
     if _crc(view[:start], view[start:]) != _HEAD.unpack_from(view)[5]:
         raise CodecError("packet is damaged: its checksum does not match")
     payload = np.frombuffer(view, np.uint8, offset=start)
+    if dtype == np.bool_ and payload.max(initial=0) > 1:
+        raise CodecError("packet is damaged: a bool is neither 0 nor 1")
     if chosen.spec == "raw":
         return chosen.decode(payload, n, dtype=dtype).reshape(shape)
-    return chosen.decode(payload, n).astype(dtype, copy=False).reshape(shape)
+    with np.errstate(all="ignore"):  # a decoded value may lie beyond a float16
+        return chosen.decode(payload, n).astype(dtype, copy=False).reshape(shape)
 
 
 class PacketInfo(NamedTuple):
@@ -186,6 +189,10 @@ def _read_head(view: memoryview) -> tuple[np.dtype[Any], tuple[int, ...], Codec,
 
 def _read_spec(name: bytes) -> Codec:
     try:
-        return codec(name.decode("ascii"))
+        text = name.decode("ascii")
+        chosen = codec(text)
     except ValueError as error:
         raise CodecError(f"packet names an unusable codec: {error}") from None
+    if chosen.spec != text:
+        raise CodecError(f"packet names its codec {text!r}, which is not the canonical {chosen.spec!r}")
+    return chosen

@@ -46,6 +46,17 @@ def names() -> list[str]:
     return _core.codec_names()
 
 
+def codec_choices(name: str) -> Choices:
+    """Return the options of a codec: their values with the default first, or the kind of number.
+
+    Examples
+    --------
+    >>> codec_choices("mxfp4")
+    {'scale': ('floor', 'rceil', 'even')}
+    """
+    return _core.codec_choices(name)
+
+
 def parse(text: str) -> tuple[Spec, _core.NativeCodec]:
     """Parse a spec and make its native codec.
 

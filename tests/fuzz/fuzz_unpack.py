@@ -1,0 +1,71 @@
+"""Fuzz `scrimp.unpack` with damaged golden packets: `python tests/fuzz/fuzz_unpack.py [SECONDS] [SEED]`.
+
+Every input gets a right checksum, or damage would not reach the code behind it. Whatever comes, `unpack`
+returns an array or raises CodecError, within memory that the packet's size explains.
+"""
+
+import random
+import struct
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+import scrimp
+from scrimp import _core
+
+GOLDEN = sorted((Path(__file__).resolve().parent.parent / "golden").glob("*.packet"))
+LARGEST_GROWTH = 1024  # values that one payload byte may stand for; topk with a tiny ratio is the worst
+
+
+def damage(packet: bytes, rng: random.Random) -> bytes:
+    """Change, cut, repeat or insert a few bytes, most of them in the header."""
+    data = bytearray(packet)
+    for _ in range(rng.choice((1, 1, 1, 2, 4, 16))):
+        at = rng.randrange(min(len(data), 64) if rng.random() < 0.8 else len(data))
+        kind = rng.randrange(5)
+        if kind == 0:
+            data[at] ^= 1 << rng.randrange(8)
+        elif kind == 1:
+            data[at] = rng.choice((0, 1, 4, 127, 128, 255))
+        elif kind == 2:
+            del data[at : at + rng.choice((1, 2, 8, 100))]
+        elif kind == 3:
+            data[at:at] = data[at : at + rng.choice((1, 2, 8))]
+        else:
+            data[at : at + 8] = struct.pack("<Q", rng.choice((0, 1, 2**31, 2**32, 2**60, 2**63, 2**64 - 1)))
+        if len(data) < 20:
+            return bytes(data)
+    crc = _core.crc32c(bytes(data[12:]), _core.crc32c(bytes(data[:8])))
+    data[8:12] = struct.pack("<I", crc)
+    return bytes(data)
+
+
+def main() -> int:
+    """Run for a while; return the number of inputs."""
+    seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 10.0
+    rng = random.Random(int(sys.argv[2]) if len(sys.argv) > 2 else 0)
+    small = np.arange(40, dtype=np.float32) / 8
+    packets = [p.read_bytes() for p in GOLDEN]
+    packets += [scrimp.pack(small, spec) for spec in ("raw", "int4", "rot4", "sign")]
+    packets += [scrimp.pack(np.ones((2, 0, 3), dtype), "raw") for dtype in ("f8", "i8", "?")]
+    packets.append(scrimp.pack(small > 1, "raw"))
+    count = accepted = 0
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        for _ in range(500):
+            packet = damage(rng.choice(packets), rng)
+            count += 1
+            try:
+                accepted += 1
+                if scrimp.unpack(packet).size > LARGEST_GROWTH * len(packet):
+                    raise AssertionError(f"{len(packet)} bytes became a huge array: {packet.hex()}")
+            except scrimp.CodecError:
+                accepted -= 1
+    sys.stdout.write(f"unpack: {count} packets, {accepted} accepted, no finding\n")
+    return count
+
+
+if __name__ == "__main__":
+    main()
