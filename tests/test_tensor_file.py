@@ -181,6 +181,19 @@ def test_nan_names_the_tensor_and_leaves_the_old_output(tmp_path):
     quantize_file(tmp_path / "m.safetensors", out, "int4", [("b", "raw")])
 
 
+def test_values_beyond_the_codec_are_refused_and_non_finite_ones_kept(tmp_path):
+    path, out = tmp_path / "m.safetensors", tmp_path / "q.safetensors"
+    save_file({"w": np.array([1.0, 1e6] * 100, np.float32)}, path)
+    with pytest.raises(InputError, match="tensor 'w' holds values beyond the range of f16"):
+        quantize_file(path, out, "f16")
+    assert not out.exists()
+    save_file({"w": np.array([1.0, np.inf, np.nan] * 100, np.float32)}, path)
+    (report,) = quantize_file(path, out, "f16")
+    assert report.max_error == 0
+    dequantize_file(out, out)
+    np.testing.assert_array_equal(load_file(out)["w"], load_file(path)["w"])
+
+
 def test_every_truncation_is_an_input_error(model, tmp_path):
     whole = model.read_bytes()
     cut = tmp_path / "cut.safetensors"

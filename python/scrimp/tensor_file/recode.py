@@ -28,7 +28,7 @@ METADATA_KEY = "scrimp.quantized"
 SCHEMA = "scrimp.quantized/1"
 MODEL_KEY = "scrimp"  # metadata of a file that scrimp.model_file wrote
 PACKET_MAGIC = b"scrp"
-CHUNK = 1 << 20
+CHUNK = 1 << 16  # float64 working arrays of a chunk stay in the cache of a core
 
 Rule = tuple[str, str]
 Progress = Callable[[str], None]
@@ -266,6 +266,9 @@ def _write_tensor(reader: SafetensorsReader, writer: SafetensorsWriter, plan: _P
         raise InputError(f"{reader.path}: tensor {info.name!r}: {error}; {hint}") from error
     writer.write(info.name, packet)
     errors = measured_error(values, unpack(packet))
+    if not math.isfinite(errors[1]):
+        beyond = f"holds values beyond the range of {plan.chosen.spec}"
+        raise InputError(f"{reader.path}: tensor {info.name!r} {beyond}; give it another codec in a rule")
     return _report(plan.numbers, plan.chosen.spec, info.nbytes, len(packet), *errors)
 
 
@@ -280,13 +283,14 @@ def measured_error(x: NDArray[Any], decoded: NDArray[Any]) -> tuple[float, float
     x, decoded = x.reshape(-1), decoded.reshape(-1)
     energy = lost = worst = 0.0
     for start in range(0, x.size, CHUNK):
-        part = x[start : start + CHUNK].astype(np.float64)
+        part, got = x[start : start + CHUNK].astype(np.float64), decoded[start : start + CHUNK]
         finite = np.isfinite(part)
-        part = np.where(finite, part, 0)
-        difference = np.where(finite, decoded[start : start + CHUNK], 0) - part
+        if not finite.all():
+            part, got = part[finite], got[finite]
+        difference = got - part
         energy += float(part @ part)
         lost += float(difference @ difference)
-        worst = max(worst, float(np.abs(difference).max()))
+        worst = max(worst, float(difference.max(initial=0.0)), -float(difference.min(initial=0.0)))
     return (lost / energy if energy else 0.0), worst
 
 
