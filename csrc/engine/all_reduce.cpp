@@ -6,8 +6,10 @@
 #include <type_traits>
 #include <vector>
 
+#include "core/check.h"
 #include "core/fp_env.h"
 #include "core/rng.h"
+#include "engine/stream.h"
 
 namespace scrimp {
 namespace {
@@ -58,6 +60,16 @@ void add(T* total, const T* x, std::size_t n) {
 }
 
 template <class T>
+void sum(const T* a, const T* b, std::size_t n, T* total) {
+  if constexpr (std::is_integral_v<T>) {
+    std::copy_n(a, n, total);
+    add(total, b, n);
+  } else {
+    for (std::size_t i = 0; i < n; ++i) total[i] = a[i] + b[i];
+  }
+}
+
+template <class T>
 void finish(T* total, std::size_t n, const ReduceCall& call, int size) {
   if (!call.mean) return;
   const T divisor = static_cast<T>(size);
@@ -68,17 +80,17 @@ void finish(T* total, std::size_t n, const ReduceCall& call, int size) {
 class Slots {
  public:
   template <class Nbytes>
-  Slots(Group& group, std::size_t n, std::size_t block, Nbytes nbytes) : group_(group) {
+  Slots(Group& group, const ReduceCall& call, std::size_t block, Nbytes nbytes) : group_(group) {
     std::size_t at = aligned(sizeof(Notice) + static_cast<std::size_t>(group.size()) * sizeof(std::uint64_t));
     for (int rank = 0; rank < group.size(); ++rank) {
-      shards_.push_back(shard(n, group.size(), rank, block));
+      shards_.push_back(shard(call.n, group.size(), rank, block));
       offsets_.push_back(at);
       at += aligned(nbytes(shards_.back().size()));
     }
-    const int half = group.next_half();
-    for (int rank = 0; rank < group.size(); ++rank) boxes_.push_back(rank == group.rank() ? group.outbox(rank, half, at) : nullptr);
+    which_ = group.next_outbox(at, call.label);
     nbytes_ = at;
-    half_ = half;
+    boxes_.resize(static_cast<std::size_t>(group.size()));
+    boxes_[static_cast<std::size_t>(group.rank())] = group.outbox(group.rank(), which_, at);
     *notice(group.rank()) = Notice{};
     std::fill_n(failures(group.rank()), group.size(), 0);
   }
@@ -86,7 +98,7 @@ class Slots {
   // Peers' outboxes may be looked at after the first barrier.
   void open_peers() {
     for (int rank = 0; rank < group_.size(); ++rank)
-      if (rank != group_.rank()) boxes_[static_cast<std::size_t>(rank)] = group_.outbox(rank, half_, nbytes_);
+      if (rank != group_.rank()) boxes_[static_cast<std::size_t>(rank)] = group_.outbox(rank, which_, nbytes_);
   }
 
   Range range(int rank) const { return shards_[static_cast<std::size_t>(rank)]; }
@@ -114,7 +126,7 @@ class Slots {
   std::vector<std::size_t> offsets_;
   std::vector<std::byte*> boxes_;
   std::size_t nbytes_ = 0;
-  int half_ = 0;
+  int which_ = 0;
 };
 
 void meet_to_combine(Group& group, const ReduceCall& call) {
@@ -129,7 +141,7 @@ class EncodedAllReduce {
  public:
   EncodedAllReduce(Group& group, const ReduceCall& call, const EncodedReduce& what)
       : group_(group), call_(call), what_(what), codec_(*what.codec), rank_(group.rank()), size_(group.size()),
-        slots_(group, call.n, codec_.kernels().block, [this](std::size_t n) { return codec_.nbytes(n); }),
+        slots_(group, call, codec_.kernels().block, [this](std::size_t n) { return codec_.nbytes(n); }),
         scratch_(kChunk), decoded_(kChunk) {}
 
   Outcome run() {
@@ -192,7 +204,7 @@ class EncodedAllReduce {
     for (int peer = size_ - 1; peer >= 0; --peer)
       if (const std::uint64_t failed = slots_.failures(peer)[rank_]) notice = {1, 0, peer, failed - 1};
     const Range own = slots_.own();
-    if (what_.feedback != Feedback::kNone) kept_.resize(own.size());
+    if (what_.feedback != Feedback::kNone) kept_ = group_.workspace(own.size());
     in_chunks(own, [&](std::size_t i, std::size_t count) {
       float* total = scratch_.data();
       sum(i, count, total);
@@ -220,7 +232,7 @@ class EncodedAllReduce {
       }
     }
     if (!ef21) return;
-    std::copy_n(total, count, kept_.data() + (i - begin));
+    std::copy_n(total, count, kept_ + (i - begin));
     add(total, what_.x + i, count);
   }
 
@@ -237,7 +249,7 @@ class EncodedAllReduce {
 
   // The new state of the feedback; x is still what the caller gave.
   void remember() {
-    std::copy(kept_.begin(), kept_.end(), what_.owned);
+    std::copy_n(kept_, slots_.own().size(), what_.owned);
     for (int peer = 0; peer < size_; ++peer) {
       if (peer == rank_) continue;
       const Range range = slots_.range(peer);
@@ -271,19 +283,21 @@ class EncodedAllReduce {
   int rank_, size_;
   Slots slots_;
   std::vector<float> scratch_, decoded_;
-  std::vector<float> kept_;  // [own slice] the new `owned`
+  float* kept_ = nullptr;  // [own slice] the new `owned`
 };
 
 template <class T>
 class RawAllReduce {
  public:
   RawAllReduce(Group& group, const ReduceCall& call, T* x)
-      : group_(group), call_(call), x_(x), slots_(group, call.n, 1, [](std::size_t n) { return n * sizeof(T); }) {}
+      : group_(group), call_(call), x_(x), slots_(group, call, 1, [](std::size_t n) { return n * sizeof(T); }) {}
 
   Outcome run() {
     FpEnv ieee;
     for (int peer = 0; peer < group_.size(); ++peer)
-      if (peer != group_.rank()) copy(slots_.range(peer), x_ + slots_.range(peer).begin, slot(group_.rank(), peer));
+      if (peer != group_.rank())
+        copy_out(slot(group_.rank(), peer), x_ + slots_.range(peer).begin, slots_.range(peer).size() * sizeof(T),
+                 call_.n * sizeof(T));
     meet_to_combine(group_, call_);
     slots_.open_peers();
     combine();
@@ -291,30 +305,35 @@ class RawAllReduce {
     const Outcome outcome = slots_.outcome();
     if (outcome.kind == Outcome::kFinite || call_.write_nonfinite)
       for (int owner = 0; owner < group_.size(); ++owner)
-        copy(slots_.range(owner), slot(owner, owner), x_ + slots_.range(owner).begin);
+        copy_out(x_ + slots_.range(owner).begin, slot(owner, owner), slots_.range(owner).size() * sizeof(T),
+                 call_.n * sizeof(T));
     return outcome;
   }
 
  private:
   T* slot(int from, int to) const { return reinterpret_cast<T*>(slots_.slot(from, to)); }
 
-  static void copy(Range range, const T* from, T* to) { std::copy_n(from, range.size(), to); }
-
   void combine() {
     const int rank = group_.rank();
     const Range own = slots_.own();
     T* result = slot(rank, rank);
+    std::vector<T> chunk(kChunk);
+    T* total = chunk.data();
+    const T* first = nullptr;
     in_chunks({0, own.size()}, [&](std::size_t i, std::size_t count) {
       for (int peer = 0; peer < group_.size(); ++peer) {
         const T* part = (peer == rank ? x_ + own.begin : slot(peer, rank)) + i;
         if (peer == 0) {
-          std::copy_n(part, count, result + i);
+          first = part;
+        } else if (peer == 1) {
+          sum(first, part, count, total);
         } else {
-          add(result + i, part, count);
+          add(total, part, count);
         }
       }
-      finish(result + i, count, call_, group_.size());
-      if (!all_finite(result + i, count)) slots_.notice(rank)->nonfinite = 1;
+      finish(total, count, call_, group_.size());
+      if (!all_finite(total, count)) slots_.notice(rank)->nonfinite = 1;
+      copy_out(result + i, total, count * sizeof(T), call_.n * sizeof(T));
     });
   }
 
@@ -332,6 +351,7 @@ Range shard(std::size_t n, int size, int rank, std::size_t block) {
 }
 
 Outcome all_reduce(Group& group, const ReduceCall& call, const EncodedReduce& what) {
+  require(kChunk % what.codec->block() == 0, "blocks of ", what.codec->block(), " do not fit into chunks of ", kChunk);
   group.enter(call.tag, call.label);
   return EncodedAllReduce(group, call, what).run();
 }

@@ -43,13 +43,14 @@ constexpr std::uint32_t kControlMagic = 0x73637231;  // "scr1"
 static_assert(std::atomic<std::uint64_t>::is_always_lock_free);
 
 // Where things lie: Control, RankState[size], RingState[size·size], ring bytes [size·size][ring_nbytes]; ring (i, j)
-// carries bytes from i to j and (i, i) stays empty. Behind `total` begin the outboxes, two a rank, each with room to grow:
+// carries bytes from i to j and (i, i) stays empty. Behind `total` begin the outboxes, three a rank, with room to grow:
 // the file is sparse, and a rank allocates what it needs of its own.
 struct Layout {
   static constexpr std::size_t kOutboxStride = std::size_t{1} << 36;
   std::size_t ranks, rings, bytes, total;
   static Layout of(int size, std::size_t ring_nbytes);
-  std::size_t outbox(int rank, int half) const { return (static_cast<std::size_t>(2 * rank + half) + 1) * kOutboxStride; }
+  static constexpr int kOutboxes = 3;
+  static std::size_t outbox(std::size_t index) { return (index + 1) * kOutboxStride; }
 };
 
 }  // namespace scrimp

@@ -19,6 +19,7 @@ constexpr int kSpins = 2000;
 constexpr int kYields = 20;
 constexpr int kSliceMs = 100;  // one sleep at most; a stopped and resumed machine counts as one slice
 constexpr std::size_t kMaxRingNbytes = 256 * 1024, kMinRingNbytes = 4096, kAllRingsNbytes = std::size_t{64} << 20;
+constexpr std::size_t kLargeOutboxNbytes = std::size_t{4} << 20;
 constexpr std::size_t kThreadOutboxNbytes = std::size_t{64} << 20;
 
 std::size_t choose_ring_nbytes(int size) {
@@ -93,7 +94,8 @@ Group::Group(std::shared_ptr<const Segment> segment, int rank, double timeout_s)
   rings_ = reinterpret_cast<RingState*>(segment_->data() + layout.rings);
   bytes_ = segment_->data() + layout.bytes;
   outboxes_ = std::make_shared<std::vector<Extent>>();
-  for (int i = 0; i < 2 * size(); ++i) outboxes_->emplace_back(fd(), layout.outbox(i / 2, i % 2));
+  for (std::size_t i = 0; i < static_cast<std::size_t>(Layout::kOutboxes * size()); ++i)
+    outboxes_->emplace_back(fd(), Layout::outbox(i));
   spins_ = size() <= usable_cores() ? kSpins : 0;
 }
 
@@ -270,8 +272,22 @@ void Group::pass(const std::string& label) {
   }
 }
 
-std::byte* Group::outbox(int rank, int half, std::size_t nbytes) {
-  Extent& extent = (*outboxes_)[static_cast<std::size_t>(2 * rank + half)];
+int Group::next_outbox(std::size_t nbytes, const std::string& label) {
+  if (nbytes < kLargeOutboxNbytes) return last_outbox_ ^= 1;
+  pass(label);
+  return 2;
+}
+
+float* Group::workspace(std::size_t n) {
+  if (n > workspace_size_) {
+    workspace_ = std::make_unique_for_overwrite<float[]>(n);
+    workspace_size_ = n;
+  }
+  return workspace_.get();
+}
+
+std::byte* Group::outbox(int rank, int which, std::size_t nbytes) {
+  Extent& extent = (*outboxes_)[static_cast<std::size_t>(Layout::kOutboxes * rank + which)];
   if (rank == rank_) extent.reserve(nbytes);
   return extent.map(nbytes);
 }

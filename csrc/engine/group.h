@@ -73,12 +73,14 @@ class Group {
   // agree on both sides. `label` says in errors what is going on; "%p" in it becomes the peer.
   void exchange(std::span<const Message> sends, std::span<const Message> recvs, std::uint32_t tag, const std::string& label);
 
-  // Memory of `rank` that all ranks can read, [nbytes]; the own one is allocated by this call, so peers may look only
-  // after a barrier. There are two halves: what was written to one stays until its owner has passed a barrier after
-  // writing to the other.
-  std::byte* outbox(int rank, int half, std::size_t nbytes);
-
-  int next_half() { return half_ ^= 1; }
+  // Chooses the outboxes of the next operation; all ranks choose alike. Small ones alternate between two, so that nobody
+  // writes where a peer may still read; large ones would fill memory twice: they share the third, behind a barrier.
+  int next_outbox(std::size_t nbytes, const std::string& label);
+  // Outbox `which` of `rank`, memory that all ranks can read, [nbytes]. The own one is allocated by this call, so peers
+  // may look only after a barrier.
+  std::byte* outbox(int rank, int which, std::size_t nbytes);
+  // Memory of this process, [n], kept from call to call: fresh pages cost more than what is done with them.
+  float* workspace(std::size_t n);
 
   // Ends all waiting, now and later, on every rank. Only the first cause counts.
   void end(Cause cause, int rank);
@@ -113,7 +115,9 @@ class Group {
   std::byte* bytes_;
   std::shared_ptr<std::vector<Extent>> outboxes_;
   int rank_;
-  int half_ = 0;
+  int last_outbox_ = 0;
+  std::size_t workspace_size_ = 0;
+  std::unique_ptr<float[]> workspace_;
   double timeout_s_;
   int spins_;
   std::function<void()> poll_;

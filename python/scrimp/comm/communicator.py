@@ -151,7 +151,7 @@ class Comm:
         if reproducible:
             flat = flat.astype(np.float32, copy=False)
             result, judged = all_reduce_lattice(call, flat, chosen, op, key, state)
-        elif self._group is not None and (not raw or flat.dtype in fused.RAW_DTYPES):
+        elif self._group is not None and fused.takes(None if raw else chosen, flat.dtype):
             judged = self._fused(call, flat, None if raw else chosen, op, key, state, nonfinite)
             result = flat
         elif raw:

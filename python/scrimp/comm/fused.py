@@ -19,8 +19,16 @@ if TYPE_CHECKING:
     from scrimp import _core
     from scrimp.codecs import Codec
 
+CHUNK = 16384
+"""Blocks must divide it: what the native loop handles at once."""
+
 RAW_DTYPES = frozenset(np.dtype(t) for t in ("f4", "f8", "i4", "i8"))
 _ROLES = {"none": (), "ef14": ("sent", "owned"), "ef21": ("sent", "owned", "estimate")}
+
+
+def takes(codec: Codec | None, dtype: np.dtype[Any]) -> bool:
+    """Whether the native loop handles this codec (None: raw) and dtype."""
+    return dtype in RAW_DTYPES if codec is None else CHUNK % codec.block == 0
 
 
 def all_reduce_raw(
