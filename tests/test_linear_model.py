@@ -317,3 +317,18 @@ def test_a_column_that_the_pilot_does_not_meet_does_not_make_sgd_diverge(quantiz
     rows = QuantizedMatrix.from_array(x, bits=8) if quantized else x
     model = Ridge(alpha=1e-3, solver="sgd", batch_size=64, max_iter=3).fit(rows, y)
     assert model.score(x, y) > 0.99
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+def test_rare_columns_cost_quantized_rows_no_more_iterations_than_float_rows(bits):
+    rng = np.random.default_rng(0)
+    n, d = 6 * 8192, 64
+    x = np.zeros((n, d), np.float32)
+    x[:, :4] = rng.normal(size=(n, 4))
+    missed = np.setdiff1d(np.arange(n), np.linspace(0, n - 1, 2 * 8192).astype(int))
+    for column in range(4, d):
+        x[rng.choice(missed, 4 * column), column] = 1
+    y = x @ rng.normal(size=d) + 0.1 * rng.normal(size=n)
+    rows = QuantizedMatrix.from_array(x, bits=bits)
+    plain, quantized = (Ridge(alpha=1e-3, solver="lbfgs", tol=1e-4).fit(r, y) for r in (x, rows))
+    assert quantized.n_iter_ <= plain.n_iter_ + 5

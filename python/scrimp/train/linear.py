@@ -155,20 +155,30 @@ def _spread_of_rare(X: Any, first: Matrix, mean: Matrix) -> Matrix:
     """Return the variance of columns that the sample shows as constant; 0 for the others."""
     spread = np.zeros(len(mean))
     rare = np.flatnonzero(np.ptp(first, axis=0) == 0)
-    if isinstance(X, CodeRows) or not len(rare):
+    if not len(rare):
         return spread
     for begin in range(0, len(X), PILOT_ROWS):
-        z = X[begin : begin + PILOT_ROWS, rare].astype(np.float64) - mean[rare]
+        z = _columns(X, slice(begin, begin + PILOT_ROWS), rare) - mean[rare]
         spread[rare] += (z * z).sum(axis=0) / len(X)
     return spread
+
+
+def _columns(X: Any, rows: slice, columns: NDArray[np.int64]) -> Matrix:
+    if isinstance(X, CodeRows) and X.matrix.bits == 8:
+        codes = X.matrix.codes[rows, columns]
+        return np.asarray(X.matrix.offset[columns] + X.matrix.scale[columns] * codes)
+    if isinstance(X, CodeRows):
+        return np.asarray(X.matrix.dequantize(rows)[:, columns], np.float64)
+    return np.asarray(X[rows, columns], np.float64)
 
 
 def _reach(X: Any, mean: Matrix) -> Matrix:
     """Return how far the values of each column are from its mean at most."""
     if isinstance(X, CodeRows):
-        half = 1 << (X.matrix.bits - 1)
-        centre = X.matrix.offset - mean
-        return np.maximum(np.abs(centre - half * X.matrix.scale), np.abs(centre + half * X.matrix.scale))
+        codes, half = X.matrix.codes, 1 << (X.matrix.bits - 1)
+        ends = (codes.min(axis=0), codes.max(axis=0)) if X.matrix.bits == 8 else (-half, half - 1)
+        low, high = (X.matrix.offset + X.matrix.scale * end - mean for end in ends)
+        return np.asarray(np.maximum(np.abs(low), np.abs(high)))
     if X.dtype == np.int8:
         return 128 + np.abs(mean)
     found = column_ranges(X)
