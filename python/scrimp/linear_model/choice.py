@@ -54,3 +54,21 @@ def _gradient_wish(compress: str | tuple[str, str], shard: str, sync_every: int)
     if shard != "rows":
         return f"shard={shard!r} is for gradients"
     return f"sync_every={sync_every} is for gradients" if sync_every > 1 else ""
+
+
+def choose_gradient_solver(solver: str, sync_every: int) -> Choice:
+    """Return what to use for a loss that has no closed form.
+
+    Examples
+    --------
+    >>> choose_gradient_solver("auto", 1).solver
+    'lbfgs'
+    """
+    known = ("auto", "lbfgs", "sgd")
+    if solver not in known:
+        raise ValueError(f"unknown solver {solver!r}; known: {', '.join(known)}")
+    if sync_every > 1 and solver == "lbfgs":
+        raise ValueError("sync_every above 1 needs solver='sgd'")
+    if solver != "auto":
+        return Choice(solver, "as asked")
+    return Choice("sgd", f"sync_every={sync_every}") if sync_every > 1 else Choice("lbfgs", "full batches")

@@ -6,7 +6,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.utils.validation import _check_sample_weight, check_array, validate_data
+from sklearn.utils import compute_class_weight
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import _check_sample_weight, check_array, column_or_1d, validate_data
 
 from scrimp.matrix import QuantizedMatrix
 
@@ -31,7 +33,26 @@ class Inputs(NamedTuple):
     vector: bool
 
 
-def training_rows(estimator: Any, X: Any, y: Any, sample_weight: Any, *, reset: bool = True) -> Inputs:
+class Labels(NamedTuple):
+    """Training data of a classifier.
+
+    Attributes
+    ----------
+    inputs : Inputs
+        `y` holds 0 and 1 or soft targets [n, 1] for two classes; class numbers [n, 1] or soft targets [n, k]
+        for more.
+    classes : array[k]
+    loss : {"logistic", "softmax"}
+    """
+
+    inputs: Inputs
+    classes: NDArray[Any]
+    loss: str
+
+
+def training_rows(
+    estimator: Any, X: Any, y: Any, sample_weight: Any, *, reset: bool = True, one_output: bool = False
+) -> Inputs:
     """Check and convert what `fit` was given; int8 rows and a QuantizedMatrix stay as they are."""
     if is_codes(X):
         rows = code_rows(estimator, X, reset=reset)
@@ -40,23 +61,100 @@ def training_rows(estimator: Any, X: Any, y: Any, sample_weight: Any, *, reset: 
             raise ValueError(f"y must have {rows.shape[0]} rows like X, got {len(targets)}")
     else:
         rows, targets = validate_data(
-            estimator, X, y, reset=reset, dtype=FLOATS, multi_output=True, y_numeric=True
+            estimator, X, y, reset=reset, dtype=FLOATS, multi_output=not one_output, y_numeric=True
         )
-    targets = np.asarray(targets, np.float64)
-    weight = None
-    if sample_weight is not None:
-        like = np.empty((rows.shape[0], 0))
-        weight = _check_sample_weight(sample_weight, like, dtype=np.float64, ensure_non_negative=True)
-        if not weight.sum() > 0:
-            raise ValueError("sample_weight must hold at least one weight above 0")
+    targets = np.asarray(column_or_1d(targets, warn=True) if one_output else targets, np.float64)
+    weight = _weights(sample_weight, rows.shape[0])
     return Inputs(rows, targets.reshape(len(targets), -1), weight, targets.ndim == 1)
 
 
-def prediction_rows(estimator: Any, X: Any) -> Any:
+def training_labels(
+    estimator: Any,
+    X: Any,
+    y: Any,
+    sample_weight: Any,
+    class_weight: Any,
+    *,
+    classes: Any = None,
+    reset: bool = True,
+) -> Labels:
+    """Check and convert what the `fit` of a classifier was given.
+
+    Parameters
+    ----------
+    y : labels [n], or soft targets float[n, k] whose rows sum to 1
+    classes : array, optional
+        All classes, sorted; by default those in y.
+    """
+    soft = _soft_targets(y)
+    if soft is not None:
+        rows = prediction_rows(estimator, X, reset=reset)
+        classes, codes = np.arange(soft.shape[1]), soft[:, 1:] if soft.shape[1] == 2 else soft
+    else:
+        rows, labels = _labelled(estimator, X, y, reset)
+        classes, codes = _class_numbers(labels, classes)
+    if len(codes) != rows.shape[0]:
+        raise ValueError(f"y must have {rows.shape[0]} rows like X, got {len(codes)}")
+    weight = _weights(sample_weight, rows.shape[0])
+    if class_weight is not None and soft is None:
+        each = compute_class_weight(class_weight, classes=classes, y=labels)[codes[:, 0].astype(np.intp)]
+        weight = each if weight is None else each * weight
+    loss = "logistic" if len(classes) == 2 else "softmax"
+    return Labels(Inputs(rows, np.ascontiguousarray(codes, np.float64), weight, False), classes, loss)
+
+
+def _soft_targets(y: Any) -> NDArray[np.float64] | None:
+    """Return y as probabilities float64[n, k] if it is of two dimensions with k ≥ 2, else None."""
+    if len(getattr(y, "shape", ())) != 2 and not (
+        isinstance(y, list) and y and isinstance(y[0], (list, tuple))
+    ):
+        return None
+    values = np.asarray(y)
+    if values.ndim != 2 or values.shape[1] < 2 or values.dtype.kind not in "fiub":
+        return None
+    soft = check_array(values, dtype=np.float64, input_name="y")
+    if (soft < 0).any() or not np.allclose(soft.sum(axis=1), 1, atol=1e-3):
+        raise ValueError("y of two dimensions must hold probabilities: rows of numbers >= 0 that sum to 1")
+    return np.asarray(soft / soft.sum(axis=1, keepdims=True))
+
+
+def _labelled(estimator: Any, X: Any, y: Any, reset: bool) -> tuple[Any, NDArray[Any]]:
+    if is_codes(X):
+        rows, labels = code_rows(estimator, X, reset=reset), y
+    else:
+        rows, labels = validate_data(estimator, X, y, reset=reset, dtype=FLOATS)
+    check_classification_targets(labels)
+    return rows, column_or_1d(labels, warn=True)
+
+
+def _class_numbers(labels: NDArray[Any], known: Any) -> tuple[NDArray[Any], NDArray[np.float64]]:
+    found, codes = np.unique(labels, return_inverse=True)
+    classes = found if known is None else np.asarray(known)
+    if len(classes) < 2:
+        raise ValueError(f"y must hold at least two classes, got one class: {classes.tolist()}")
+    strange = np.setdiff1d(found, classes)
+    if len(strange):
+        raise ValueError(f"y holds classes that are not known: {strange.tolist()}; known: {classes.tolist()}")
+    return classes, np.searchsorted(classes, found)[codes].astype(np.float64)[:, None]
+
+
+def _weights(sample_weight: Any, n: int) -> NDArray[np.float64] | None:
+    if sample_weight is None:
+        return None
+    like = np.empty((n, 0))
+    weight: NDArray[np.float64] = _check_sample_weight(
+        sample_weight, like, dtype=np.float64, ensure_non_negative=True
+    )
+    if not weight.sum() > 0:
+        raise ValueError("sample_weight must hold at least one weight above 0")
+    return weight
+
+
+def prediction_rows(estimator: Any, X: Any, *, reset: bool = False) -> Any:
     """Check and convert what `predict` was given."""
     if is_codes(X):
-        return code_rows(estimator, X, reset=False)
-    return validate_data(estimator, X, reset=False, dtype=FLOATS)
+        return code_rows(estimator, X, reset=reset)
+    return validate_data(estimator, X, reset=reset, dtype=FLOATS)
 
 
 def is_codes(X: Any) -> bool:

@@ -14,11 +14,12 @@ from scrimp.model_file import ModelParts, save
 from scrimp.usage import Usage
 
 NOT_STORED = ("budget", "checkpoint", "random_state")
-FITTED = ("solver_", "n_iter_", "rank_", "n_features_in_")
 
 
 class Persistent:
     """Estimators with `coef_`, `intercept_` and `bill_` that go into a file and come back."""
+
+    FITTED: tuple[str, ...] = ("solver_", "n_iter_", "rank_", "n_features_in_")
 
     def save(self, path: str | os.PathLike[str], extra: dict[str, Any] | None = None) -> int:
         """Write the fitted model to a file (safetensors, never pickle); `scrimp.load` reads it.
@@ -42,12 +43,14 @@ class Persistent:
         from sklearn.utils.validation import check_is_fitted
 
         check_is_fitted(self)
-        fields = {"params": self._stored_params(), "vector": self.coef_.ndim == 1, "fit_seconds": None}  # type: ignore[attr-defined]
-        fields |= {name: getattr(self, name) for name in FITTED if hasattr(self, name)}
+        fields = {"params": self._stored_params(), "vector": self.coef_.ndim == 1}  # type: ignore[attr-defined]
+        fields |= {name: _to_json(getattr(self, name)) for name in self.FITTED if hasattr(self, name)}
+        classes = getattr(self, "classes_", None)
+        if classes is not None:
+            fields["classes_"] = {"values": classes.tolist(), "dtype": classes.dtype.str}
         fields["usage"] = self.bill_.usage.to_dict()  # type: ignore[attr-defined]
         names = getattr(self, "feature_names_in_", None)
         fields["feature_names_in_"] = None if names is None else [str(name) for name in names]
-        del fields["fit_seconds"]
         tensors = self._current().tensors()
         tensors["intercept"] = np.atleast_1d(np.asarray(self.intercept_, np.float64))  # type: ignore[attr-defined]
         return ModelParts(type(self).__name__, tensors, fields, getattr(self, "extra_", {}))
@@ -57,9 +60,12 @@ class Persistent:
         """Build the fitted model."""
         fields = parts.fields
         model = cls(**{name: _from_json(value) for name, value in fields["params"].items()})
-        for name in FITTED:
-            if name in fields:
-                setattr(model, name, fields[name])
+        for name in cls.FITTED:
+            value = fields.get(name)
+            setattr(model, name, np.array(value) if isinstance(value, list) else value)
+        if "classes_" in fields:
+            found = fields["classes_"]
+            model.classes_ = np.array(found["values"], dtype=found["dtype"])  # type: ignore[attr-defined]
         if fields["feature_names_in_"] is not None:
             model.feature_names_in_ = np.array(fields["feature_names_in_"], dtype=object)  # type: ignore[attr-defined]
         model.bill_ = bill(Usage(**fields["usage"]))  # type: ignore[attr-defined]

@@ -65,6 +65,11 @@ class Factor:
         """Return R⁻ᵀ·b."""
         return self._triangular(b, transposed=True) * self.scale[:, None]
 
+    def half_multiply_transposed(self, w: Matrix) -> Matrix:
+        """Return Rᵀ·w, which undoes `half_solve_transposed`."""
+        scaled = w / self.scale[:, None]
+        return scaled if self.lower is None else np.asarray(self.lower.T @ scaled)
+
     def _triangular(self, b: Matrix, transposed: bool) -> Matrix:
         from scipy.linalg import solve_triangular
 

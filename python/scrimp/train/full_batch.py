@@ -52,6 +52,7 @@ class FullBatchLoop:
         state = self._state or lbfgs.start(
             self._oracle, self._weights[self._exchange.own].copy(), self._total
         )
+        state = state._replace(first_norm=max(state.first_norm, self._options.gradient_scale))
         stop = None
         while stop is None and self._n_iter < self._options.max_iter:
             state, stop = lbfgs.iterate(self._oracle, state, self._total, self._options.tol)

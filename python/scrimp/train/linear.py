@@ -22,45 +22,95 @@ FACTOR_COLUMNS = 2048  # above, units are those of single columns
 SHRINK = 1.0  # diagonal that is added for a sample of as many rows as columns, relative
 
 
-@dataclass(frozen=True, slots=True)
-class SquaredObjective:
-    """½·mean(s·(y − ȳ − (x − m)·w)²) + ½·Σ λ_k·‖w_k‖² as a function of u, w = M^(−½)·u.
+# Largest second derivative of a loss by its argument; of softmax, largest eigenvalue (Böhning, 1992).
+CURVATURE = {"squared": 1.0, "huber": 1.0, "logistic": 0.25, "softmax": 0.5}
 
-    Called with u of [d, k] and rows (X, y) or (X, y, s); returns value and gradient, both per row, so that
-    the mean over any split of the rows is that of all.
+
+@dataclass(frozen=True, slots=True)
+class LinearObjective:
+    """mean(s·L(y, (x − m)·w + c + b)) + ½·Σ λ_k·‖w_k‖², as a function of u: w = R⁻ᵀ·u[:d], b = u[d].
+
+    Called with u of [d, k], or [d + 1, k] where `bias` has its own row, and rows (X, y) or (X, y, s); returns
+    value and gradient per row, so that the mean over any split of the rows is that of all.
+
+    Parameters
+    ----------
+    loss : str
+        Of `scrimp.gradient`.
+    mean : float64[d]
+        m; without a bias row the exact means, and then c makes the best intercept of the squared loss.
+    centre : float64[k]
+        c.
+    units : Factor
+        R of [d, d]; or of [(d + bias)·k, (d + bias)·k], and then it turns all of u: (w, b) = R⁻ᵀ·u.
+    penalty : float64[k]
+        λ = α / Σs.
+    bias : bool
+        Whether u has a row for b.
+    precise, threads, delta
+        As in `scrimp.gradient`.
     """
 
+    loss: str
     mean: Matrix
-    y_mean: Matrix
+    centre: Matrix
     units: Factor
-    penalty: Matrix  # [k] α/n
+    penalty: Matrix
+    bias: bool = False
     precise: bool = False
     threads: int = 0
+    delta: float = 1.0
 
     def __call__(self, u: Matrix, rows: tuple[Any, ...]) -> tuple[float, Matrix]:
         """Return value and gradient."""
         x, y, *weight = rows
         x = x.matrix if isinstance(x, CodeRows) else x
-        w = self.weights(u)
+        w, intercept = self.weights(u)
         d, k = w.shape
         total = gradient_sums(
             x,
             y,
             w,
-            intercept=self.y_mean - self.mean @ w,
+            loss=self.loss,
+            intercept=intercept,
             sample_weight=weight[0] if weight else None,
             first_row=0,
             precise=self.precise,
+            delta=self.delta,
             threads=self.threads,
         ).total() / len(y)
         g0 = total[d * k : d * k + k]
         g = total[: d * k].reshape(d, k) - np.outer(self.mean, g0) + self.penalty * w
         value = float(total[-2]) + 0.5 * float((self.penalty * (w * w)).sum())
-        return value, self.units.half_solve(g)
+        return value, self._in_units(np.vstack([g, g0]) if self.bias else g)
 
-    def weights(self, u: Matrix) -> Matrix:
-        """Return the coefficients float64[d, k] that u stands for."""
-        return self.units.half_solve_transposed(np.asarray(u, np.float64))
+    def weights(self, u: Matrix) -> tuple[Matrix, Matrix]:
+        """Return the coefficients float64[d, k] and intercepts float64[k] that u stands for."""
+        d, wide = len(self.mean), np.asarray(u, np.float64)
+        if self._are_joint:
+            theta = self.units.half_solve_transposed(wide.reshape(-1, 1)).reshape(wide.shape)
+        else:
+            theta = np.vstack([self.units.half_solve_transposed(wide[:d]), wide[d:]])
+        w = theta[:d]
+        return w, self.centre - self.mean @ w + (theta[d] if self.bias else 0.0)
+
+    def start(self, dtype: type, theta: Matrix | None = None) -> Matrix:
+        """Return the u of these coefficients and centred intercepts, by default of none."""
+        shape = (len(self.mean) + self.bias, len(self.penalty))
+        if theta is None:
+            return np.zeros(shape, dtype)
+        assert self._are_joint
+        return self.units.half_multiply_transposed(theta.reshape(-1, 1)).reshape(shape).astype(dtype)
+
+    @property
+    def _are_joint(self) -> bool:
+        return len(self.units.scale) == (len(self.mean) + self.bias) * len(self.penalty) != len(self.mean)
+
+    def _in_units(self, g: Matrix) -> Matrix:
+        if self._are_joint:
+            return self.units.half_solve(g.reshape(-1, 1)).reshape(g.shape)
+        d = len(self.mean)
+        return np.vstack([self.units.half_solve(g[:d]), g[d:]])
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +154,7 @@ class Pilot(NamedTuple):
     Attributes
     ----------
     units : Factor
-        Of an approximate mean of z·zᵀ + λ, z the centred rows.
+        Of an approximate mean of bend·z·zᵀ + λ, z the centred rows.
     curvature : float
         Largest eigenvalue of the Hessian in these units.
     roughness : float
@@ -122,7 +172,7 @@ class Pilot(NamedTuple):
         return (1 - momentum) / max(smooth, 1e-300)
 
 
-def take_pilot(X: Any, mean: Matrix, penalty: float, *, stochastic: bool) -> Pilot:
+def take_pilot(X: Any, mean: Matrix, penalty: float, bend: float = 1.0, *, stochastic: bool) -> Pilot:
     """Look at two samples of up to 8,192 evenly spaced rows: units from one, curvature from the other.
 
     Parameters
@@ -132,21 +182,32 @@ def take_pilot(X: Any, mean: Matrix, penalty: float, *, stochastic: bool) -> Pil
         Exact means, zeros for a fit without an intercept.
     penalty : float
         λ of the objective, in units of w.
+    bend : float
+        Largest second derivative of the loss.
     stochastic : bool
         For mini-batches: no column gets a unit so small that one row reaches further than 10 of them.
     """
-    rows = np.unique(np.linspace(0, len(X) - 1, min(2 * PILOT_ROWS, len(X))).astype(np.int64))
-    first, second = _sample(X, rows[::2]) - mean, _sample(X, rows[1::2] if len(rows) > 1 else rows) - mean
+    rows = pilot_rows(len(X), 2 * PILOT_ROWS)
+    first, second = (
+        sample_rows(X, rows[::2]) - mean,
+        sample_rows(X, rows[1::2] if len(rows) > 1 else rows) - mean,
+    )
     spread = np.maximum((first * first).mean(axis=0), _spread_of_rare(X, first, mean))
     if stochastic:
         spread = np.maximum(spread, (_reach(X, mean) / LEVERAGE) ** 2)
-    units = _units(first, spread, penalty)
-    z = units.half_solve(second.T).T
+    units = _units(first, spread, penalty, bend)
+    z = np.sqrt(bend) * units.half_solve(second.T).T
     curvature = _largest_eigenvalue(z, np.ones(len(z))) + penalty * float((units.scale**2).max(initial=0.0))
     return Pilot(units, curvature, _largest_eigenvalue(z, (z * z).sum(axis=1)) / max(curvature, 1e-300))
 
 
-def _sample(X: Any, rows: NDArray[np.int64]) -> Matrix:
+def pilot_rows(n: int, most: int = PILOT_ROWS) -> NDArray[np.int64]:
+    """Return up to `most` evenly spaced row numbers."""
+    return np.unique(np.linspace(0, n - 1, min(most, n)).astype(np.int64))
+
+
+def sample_rows(X: Any, rows: NDArray[np.int64]) -> Matrix:
+    """Return some rows in float64."""
     some = X[rows]
     return (some.matrix.dequantize() if isinstance(some, CodeRows) else some).astype(np.float64)
 
@@ -185,13 +246,13 @@ def _reach(X: Any, mean: Matrix) -> Matrix:
     return np.maximum(found.high - mean, mean - found.low)
 
 
-def _units(z: Matrix, spread: Matrix, penalty: float) -> Factor:
+def _units(z: Matrix, spread: Matrix, penalty: float, bend: float) -> Factor:
     """Factor a sample's Hessian, its diagonal raised to `spread`; the diagonal alone where d is large."""
-    safe = np.where(spread > 0, spread, 1.0) + penalty
+    safe = bend * np.where(spread > 0, spread, 1.0) + penalty
     diagonal = Factor(1 / np.sqrt(safe), None)
     if z.shape[1] > FACTOR_COLUMNS:
         return diagonal
-    sample = z.T @ z / len(z)
+    sample = bend * (z.T @ z) / len(z)
     lift = safe - np.diag(sample) + SHRINK * safe * min(1.0, z.shape[1] / len(z))
     return Factor.of(sample + np.diag(lift)) or diagonal
 

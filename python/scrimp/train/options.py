@@ -48,6 +48,7 @@ class Options:
     schedule: str
     max_iter: int
     tol: float
+    gradient_scale: float
     seed: int
     budget: Budget | None
     checkpoint: str | None

@@ -42,6 +42,7 @@ def minimize(
     batch_size: int = 256,
     max_iter: int | None = None,
     tol: float = 1e-6,
+    gradient_scale: float = 0.0,
     sync_every: int = 1,
     compress: str | tuple[str, str] = "raw",
     raw_below: int = 65536,
@@ -83,7 +84,10 @@ def minimize(
         Epochs (default 20), or L-BFGS iterations (default 200).
     tol : float
         sgd, adam: converged when the best epoch value improved by less than `tol` times itself in five
-        epochs. lbfgs: converged when the gradient norm fell to `tol` times the first.
+        five epochs. lbfgs: converged when the gradient norm fell to `tol` times the first, or times
+        `gradient_scale`.
+    gradient_scale : float
+        A typical gradient norm, for a start that is near the solution already.
     sync_every : int
         Steps that a rank takes alone before the ranks average how far they went.
     compress : str or pair of str
@@ -143,6 +147,7 @@ def minimize(
         schedule=schedule,
         max_iter=max_iter if max_iter is not None else (200 if full_batch else 20),
         tol=tol,
+        gradient_scale=gradient_scale,
         seed=seed,
         budget=budget,
         checkpoint=None if checkpoint is None else os.fspath(checkpoint),

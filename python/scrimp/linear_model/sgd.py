@@ -1,0 +1,317 @@
+"""SGDRegressor and SGDClassifier: mini-batches, and `partial_fit` for rows that come bit by bit."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.utils.validation import check_is_fitted
+
+from scrimp.cost import Budget, bill
+from scrimp.linear_model.docs import with_options
+from scrimp.linear_model.gradient_fit import Found, GradientFit, is_narrow
+from scrimp.linear_model.inputs import Inputs, Labels, prediction_rows, training_labels, training_rows
+from scrimp.linear_model.logistic import Classifier
+from scrimp.linear_model.persistence import Persistent
+from scrimp.matrix import QuantizedMatrix
+from scrimp.train.linear import CodeRows, LinearObjective
+
+LOSSES = {"squared_error": "squared", "huber": "huber"}
+
+
+class Online(NamedTuple):
+    """Where `partial_fit` stands: the units of the first rows, the step that suits them, and u."""
+
+    objective: LinearObjective
+    rate: float
+    u: NDArray[np.float32]
+    calls: int
+
+
+class OnlineFit(GradientFit):
+    """Estimators that take one more pass over some rows."""
+
+    _online: Online | None = None
+
+    def _remember(self: Any, found: Found, calls: int) -> None:
+        """Let `partial_fit` go on where a fit ended."""
+        self._online = Online(found.objective, found.rate, found.fit.w, calls)
+
+    def _pass_over(self: Any, inputs: Inputs, loss: str, alpha: NDArray[np.float64], delta: float) -> Found:
+        """Make one pass of mini-batches from where the last call ended."""
+        online: Online | None = self._online
+        n = len(inputs.y)
+        total = n if inputs.weight is None else inputs.weight.sum()
+        if online is None:
+            data, objective, rate = self._prepare(inputs, loss, alpha * total, "sgd", delta, bias=True)
+            online = Online(objective, rate, objective.start(np.float32), 0)
+        else:
+            weight = () if inputs.weight is None else (inputs.weight * (n / total),)
+            x = CodeRows.of(inputs.X) if isinstance(inputs.X, QuantizedMatrix) else inputs.X
+            data = (x, inputs.y, *weight)
+        objective = online.objective
+        changes = {
+            "max_iter": 1,
+            "schedule": "constant",
+            "seed": self._seed() + online.calls,
+            "checkpoint": None,
+        }
+        fit = self._minimize(objective, online.u, data, "sgd", online.rate, **changes)
+        found = Found(*objective.weights(fit.w), objective, fit, online.rate, fit.usage)
+        self._remember(found, online.calls + 1)
+        return found
+
+
+@with_options
+class SGDRegressor(OnlineFit, Persistent, RegressorMixin, BaseEstimator):  # type: ignore[misc]
+    """Linear regression by mini-batches: minimizes mean(sᵢ·L(yᵢ, xᵢ·w + b)) + ½·α‖w‖².
+
+    Columns are put into the units of a pilot's Hessian, so they need no scaling, and the step needs no
+    tuning.
+
+    Parameters
+    ----------
+    loss : {"squared_error", "huber"}
+        L: ½(y − z)², or linear beyond `epsilon`.
+    alpha : float
+        Penalty, against the mean (as scikit-learn's SGDRegressor).
+    epsilon : float
+        Where huber turns linear.
+    <options>
+
+    Examples
+    --------
+    >>> X = np.arange(200.0).reshape(100, 2) % 7
+    >>> model = SGDRegressor(batch_size=10).fit(X, X @ [1.0, -1.0] + 3)
+    >>> model.coef_.round(2)
+    array([ 1., -1.])
+    """
+
+    FITTED = ("solver_", "n_iter_", "n_features_in_")
+
+    def __init__(
+        self,
+        loss: str = "squared_error",
+        *,
+        alpha: float = 1e-4,
+        epsilon: float = 1.0,
+        fit_intercept: bool = True,
+        data_bits: int = 32,
+        workers: int = 1,
+        threads: int = 0,
+        compress: str | tuple[str, str] = "raw",
+        raw_below: int = 65536,
+        shard: str = "rows",
+        sync_every: int = 1,
+        feedback: str = "auto",
+        weight_bits: int = 32,
+        batch_size: int = 256,
+        learning_rate: float | str = "auto",
+        momentum: float = 0.9,
+        max_iter: int | None = None,
+        tol: float = 1e-4,
+        budget: Budget | None = None,
+        checkpoint: str | os.PathLike[str] | None = None,
+        random_state: Any = None,
+        verbose: int = 0,
+    ) -> None:
+        self.loss = loss
+        self.alpha = alpha
+        self.epsilon = epsilon
+        self.fit_intercept = fit_intercept
+        self.data_bits = data_bits
+        self.workers = workers
+        self.threads = threads
+        self.compress = compress
+        self.raw_below = raw_below
+        self.shard = shard
+        self.sync_every = sync_every
+        self.feedback = feedback
+        self.weight_bits = weight_bits
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.momentum = momentum
+        self.max_iter = max_iter
+        self.tol = tol
+        self.budget = budget
+        self.checkpoint = checkpoint
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
+        """Fit to rows, forgetting what was learnt before.
+
+        Parameters
+        ----------
+        X : array[n, d], frame, or QuantizedMatrix
+        y : array[n]
+        sample_weight : array[n], optional
+
+        Returns
+        -------
+        self
+        """
+        inputs = self._inputs(X, y, sample_weight, reset=True)
+        total = len(inputs.y) if inputs.weight is None else inputs.weight.sum()
+        alpha = np.array([self.alpha * total])
+        found = self._by_loss(inputs, LOSSES[self.loss], alpha, "sgd", self.epsilon, bias=True)
+        self._remember(found, found.fit.n_iter)
+        self.n_iter_ = found.fit.n_iter
+        return self._keep(found, inputs)
+
+    def partial_fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
+        """Make one pass over these rows, from where the last call ended, with a constant step.
+
+        Units and step come from the rows of the first call: give it some thousand that are like the rest.
+        """
+        first = self._online is None
+        inputs = self._inputs(X, y, sample_weight, reset=first)
+        found = self._pass_over(inputs, LOSSES[self.loss], np.array([self.alpha]), self.epsilon)
+        self.n_iter_ = self.n_iter_ + 1 if hasattr(self, "n_iter_") else 1
+        return self._keep(found, inputs)
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """Return x·coef_ + intercept_ of each row."""
+        check_is_fitted(self)
+        return self._linear(prediction_rows(self, X))
+
+    def _inputs(self, X: Any, y: Any, sample_weight: Any, *, reset: bool) -> Inputs:
+        if self.loss not in LOSSES:
+            raise ValueError(f"unknown loss {self.loss!r}; known: {', '.join(LOSSES)}")
+        if not 0 <= self.alpha < np.inf or not self.epsilon > 0:
+            raise ValueError(
+                f"alpha must be >= 0 and epsilon above 0, got {self.alpha!r} and {self.epsilon!r}"
+            )
+        self._check_options()
+        return training_rows(self, X, y, sample_weight, reset=reset, one_output=True)
+
+    def _keep(self, found: Found, inputs: Inputs) -> Self:
+        values = self._store(found.w, found.scatter, is_narrow(inputs.X))
+        intercept = found.intercept + (found.w.T - values) @ found.objective.mean
+        self._set_shape(self._coefficients.values, intercept, True)
+        self.solver_ = f"sgd: {found.how}"
+        self.bill_ = bill(found.usage)
+        return self
+
+    def _set_shape(self, values: NDArray[Any], intercept: NDArray[np.float64], vector: bool) -> None:
+        assert vector
+        self.coef_ = values[0]
+        self.intercept_ = np.atleast_1d(intercept) if self.fit_intercept else np.zeros(1)
+
+
+@with_options
+class SGDClassifier(OnlineFit, Classifier):
+    """Linear classification by mini-batches: minimizes mean(sᵢ·L(yᵢ, xᵢ·w + b)) + ½·α‖w‖².
+
+    L is the logistic loss for two classes, cross-entropy of the softmax for more (scikit-learn trains one
+    against the rest). Columns need no scaling, and the step no tuning.
+
+    Parameters
+    ----------
+    alpha : float
+        Penalty, against the mean (as scikit-learn's SGDClassifier).
+    class_weight : dict, "balanced" or None
+        Weights of the classes, times the sample weights.
+    <options>
+    classes_ : array[k]
+
+    Examples
+    --------
+    >>> X = np.array([[-2.0], [-1.0], [1.0], [2.0]] * 25)
+    >>> SGDClassifier(batch_size=10).fit(X, [0, 0, 1, 1] * 25).predict([[-3.0], [3.0]])
+    array([0, 1])
+    """
+
+    def __init__(
+        self,
+        *,
+        alpha: float = 1e-4,
+        class_weight: dict[Any, float] | str | None = None,
+        fit_intercept: bool = True,
+        data_bits: int = 32,
+        workers: int = 1,
+        threads: int = 0,
+        compress: str | tuple[str, str] = "raw",
+        raw_below: int = 65536,
+        shard: str = "rows",
+        sync_every: int = 1,
+        feedback: str = "auto",
+        weight_bits: int = 32,
+        batch_size: int = 256,
+        learning_rate: float | str = "auto",
+        momentum: float = 0.9,
+        max_iter: int | None = None,
+        tol: float = 1e-4,
+        budget: Budget | None = None,
+        checkpoint: str | os.PathLike[str] | None = None,
+        random_state: Any = None,
+        verbose: int = 0,
+    ) -> None:
+        self.alpha = alpha
+        self.class_weight = class_weight
+        self.fit_intercept = fit_intercept
+        self.data_bits = data_bits
+        self.workers = workers
+        self.threads = threads
+        self.compress = compress
+        self.raw_below = raw_below
+        self.shard = shard
+        self.sync_every = sync_every
+        self.feedback = feedback
+        self.weight_bits = weight_bits
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.momentum = momentum
+        self.max_iter = max_iter
+        self.tol = tol
+        self.budget = budget
+        self.checkpoint = checkpoint
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
+        """Fit to rows, forgetting what was learnt before; as `LogisticRegression.fit`."""
+        labels = self._labels(X, y, sample_weight, None, reset=True)
+        weight = labels.inputs.weight
+        total = len(labels.inputs.y) if weight is None else weight.sum()
+        found = self._fit_labels(labels, self.alpha * total, "sgd", "mini-batches")
+        self._remember(found, found.fit.n_iter)
+        return self
+
+    def partial_fit(
+        self, X: Any, y: ArrayLike, classes: ArrayLike | None = None, sample_weight: ArrayLike | None = None
+    ) -> Self:
+        """Make one pass over these rows, from where the last call ended, with a constant step.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            Some rows; units and step come from those of the first call.
+        classes : array[k], optional
+            All classes; needed in the first call.
+        """
+        first = self._online is None
+        if first and classes is None:
+            raise ValueError("classes must be given in the first call of partial_fit")
+        known = np.unique(np.asarray(classes)) if classes is not None else self.classes_
+        if not first and not np.array_equal(known, self.classes_):
+            raise ValueError(
+                f"classes {known.tolist()} are not those of the first call, {self.classes_.tolist()}"
+            )
+        labels = self._labels(X, y, sample_weight, known, reset=first)
+        k = 1 if labels.loss == "logistic" else len(known)
+        found = self._pass_over(labels.inputs, labels.loss, np.full(k, self.alpha), 1.0)
+        self._keep_classes(found, labels)
+        self.n_iter_ = self.n_iter_ + 1 if hasattr(self, "n_iter_") else np.array([1])
+        self.solver_ = f"sgd: pass {self.n_iter_[0]}"
+        self.bill_ = bill(found.usage)
+        return self
+
+    def _labels(self, X: Any, y: Any, sample_weight: Any, classes: Any, *, reset: bool) -> Labels:
+        if not 0 <= self.alpha < np.inf:
+            raise ValueError(f"alpha must be a number >= 0, got {self.alpha!r}")
+        self._check_options()
+        return training_labels(self, X, y, sample_weight, self.class_weight, classes=classes, reset=reset)

@@ -1,0 +1,143 @@
+"""Newton's method on a sample: a start near the solution, and the Hessian there as units for the full fit.
+
+Few rows, float64, dense: what this finds on 8,192 rows saves L-BFGS most of its passes over all of them,
+because the curvature of logistic losses at the solution is far from that at 0 (Byrd et al., 2011, on
+subsampled Hessians).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scrimp.train.dense import Factor, Matrix, one_thread
+
+MAX_STEPS = 30
+LIFT = 1e-9  # of the diagonal, so that directions without curvature (softmax has some) stay finite
+SIZE = 1024  # coefficients of all outputs, at most
+
+
+class Start(NamedTuple):
+    """What the sample says.
+
+    Attributes
+    ----------
+    theta : float64[d + bias, k]
+        Minimum on the sample; the intercepts are the last row.
+    units : Factor
+        Of the Hessian there, of theta row by row.
+    gradient_norm : float
+        At theta = 0, in these units.
+    """
+
+    theta: Matrix
+    units: Factor
+    gradient_norm: float
+
+
+class _Sample(NamedTuple):
+    z: Matrix  # [n, d + bias]
+    y: Matrix  # [n, k]
+    weight: Matrix  # [n], mean 1
+    ridge: Matrix  # [d + bias]
+
+    def value(self, theta: Matrix) -> float:
+        f = self.z @ theta
+        if f.shape[1] == 1:
+            losses = np.logaddexp(0, f)[:, 0] - self.y[:, 0] * f[:, 0]
+        else:
+            losses = _log_sum_exp(f) - (self.y * f).sum(axis=1)
+        return float(self.weight @ losses) / len(f) + 0.5 * float((self.ridge[:, None] * theta**2).sum())
+
+    def probabilities(self, theta: Matrix) -> Matrix:
+        f = self.z @ theta
+        if f.shape[1] == 1:
+            return np.asarray(np.exp(-np.logaddexp(0, -f)))
+        return np.asarray(np.exp(f - _log_sum_exp(f)[:, None]))
+
+    def gradient(self, theta: Matrix, p: Matrix) -> Matrix:
+        error = (p - self.y) * self.weight[:, None] / len(p)
+        return self.z.T @ error + self.ridge[:, None] * theta
+
+    def hessian(self, p: Matrix) -> Matrix:
+        (n, d), k = self.z.shape, p.shape[1]
+        out = np.zeros((d, k, d, k))
+        for a in range(k):
+            for b in range(a + 1):
+                bend = p[:, a] * ((1.0 if a == b else 0.0) - p[:, b]) * self.weight / n
+                out[:, a, :, b] = out[:, b, :, a] = self.z.T @ (bend[:, None] * self.z)
+        whole = out.reshape(d * k, d * k)
+        diagonal = np.diag(whole)
+        lift = LIFT * np.maximum(diagonal, diagonal.mean()) + np.repeat(self.ridge, k)
+        return whole + np.diag(lift)
+
+
+def newton_start(
+    z: Matrix, y: Matrix, weight: Matrix | None, loss: str, penalty: float, bias: bool, k: int
+) -> Start | None:
+    """Fit a sample; None where it is too wide for a dense Hessian, or singular.
+
+    Parameters
+    ----------
+    z : float64[n, d]
+        Centred rows.
+    y : float64[n, 1] or float64[n, k]
+        As `scrimp.gradient` takes it for the loss.
+    weight : float64[n], optional
+    loss : {"logistic", "softmax"}
+    penalty : float
+        λ of ½·λ‖w‖² against the mean loss.
+    bias : bool
+        Whether there are intercepts.
+    k : int
+        Outputs.
+    """
+    n, d = z.shape
+    if loss not in ("logistic", "softmax") or (d + bias) * k > SIZE:
+        return None
+    target = np.eye(k)[y[:, 0].astype(np.intp)] if loss == "softmax" and y.shape[1] == 1 else y
+    share = np.ones(n) if weight is None else weight * (n / max(float(weight.sum()), 1e-300))
+    ridge = np.append(np.full(d, penalty), np.zeros(1)) if bias else np.full(d, penalty)
+    sample = _Sample(np.hstack([z, np.ones((n, 1))]) if bias else z, target, share, ridge)
+    with one_thread():  # many small products: threads would wait for each other
+        return _descend(sample, np.zeros((d + bias, k)))
+
+
+def _descend(sample: _Sample, theta: Matrix) -> Start | None:
+    first = gradient = sample.gradient(theta, sample.probabilities(theta))
+    value, factor = sample.value(theta), None
+    for _ in range(MAX_STEPS):
+        p = sample.probabilities(theta)
+        gradient = sample.gradient(theta, p)
+        factor = Factor.of(sample.hessian(p))
+        if factor is None:
+            return None
+        step = factor.solve(gradient.reshape(-1, 1)).reshape(theta.shape)
+        decrement = float((gradient * step).sum())
+        theta, lower = _backtrack(sample, theta, step, value, decrement)
+        if decrement < 1e-14 or not lower < value:
+            break
+        value = lower
+    assert factor is not None
+    return Start(theta, factor, float(np.linalg.norm(factor.half_solve(first.reshape(-1, 1)))))
+
+
+def _backtrack(
+    sample: _Sample, theta: Matrix, step: Matrix, value: float, decrement: float
+) -> tuple[Matrix, float]:
+    length = 1.0
+    while length > 1e-6:
+        trial = theta - length * step
+        lower = sample.value(trial)
+        if lower <= value - 1e-4 * length * decrement:
+            return trial, lower
+        length /= 2
+    return theta, value
+
+
+def _log_sum_exp(f: Matrix) -> NDArray[np.float64]:
+    top = f.max(axis=1)
+    total: NDArray[np.float64] = top + np.log(np.exp(f - top[:, None]).sum(axis=1))
+    return total
