@@ -7,6 +7,7 @@
 
 #include "core/check.h"
 #include "core/fp_env.h"
+#include "core/pool.h"
 
 namespace scrimp {
 namespace {
@@ -39,6 +40,8 @@ void parallel_for(std::size_t n, std::size_t grain, int threads,
     const std::size_t end = std::min(n, n_grains * (part + 1) / n_parts * grain);
     if (begin < end) body(begin, end);
   };
+  if (n_parts == 1) return run(0);
+  if (run_in_pool(static_cast<int>(n_parts), [&](int part) { run(static_cast<std::size_t>(part)); })) return;
   std::vector<std::jthread> others;
   others.reserve(n_parts - 1);
   for (std::size_t part = 1; part < n_parts; ++part) others.emplace_back(run, part);

@@ -1,6 +1,6 @@
 #pragma once
-// Threads of one call: started for the call, joined before it returns, so that nothing survives a fork and nothing runs
-// at import. Not for files compiled per ISA: it holds std templates.
+// Threads of one call: those of the pool (core/pool.h), or some started for the call while another thread uses the pool.
+// Not for files compiled per ISA: it holds std templates.
 #include <cstddef>
 #include <functional>
 
