@@ -8,7 +8,7 @@
 namespace scrimp {
 namespace {
 
-SCRIMP_HD float nf4_level(std::uint32_t code) {
+SCRIMP_HD constexpr float nf4_level(std::uint32_t code) {
   constexpr float kLevel[16] = {-1.0f,
                                 -0.6961928009986877f,
                                 -0.5250730514526367f,

@@ -158,7 +158,11 @@ template <class C>
 inline __attribute__((always_inline)) void decode_and_add(const typename C::Block& b, const CodecOptions& options, float* y) {
   alignas(64) float decoded[C::kBlock];
   decode_full<C>(b, options, decoded);
-  for (std::uint32_t i = 0; i < C::kBlock; ++i) y[i] += decoded[i];
+  if constexpr (C::kBlock == 32) {
+    leaf::add32(decoded, y);  // a loop this short would be unrolled, not vectorised
+  } else {
+    for (std::uint32_t i = 0; i < C::kBlock; ++i) y[i] += decoded[i];
+  }
 }
 
 template <class C>
@@ -236,14 +240,38 @@ std::size_t cast_with_feedback(const EncodeRun& run, Unaligned<typename C::Store
 }
 
 template <class C>
+inline void cast_all(const float* x, std::size_t n, const CodecOptions& options, std::uint8_t* out) {
+  auto* stored = reinterpret_cast<Unaligned<typename C::Stored>*>(out);
+  std::size_t i = 0;
+  if constexpr (FastCasts<C>::kEncodes)
+    for (; i + 32 <= n; i += 32) FastCasts<C>::encode32(x + i, out + i * sizeof(typename C::Stored));
+  for (; i < n; ++i) stored[i].value = C::encode(x[i], options);
+}
+
+template <class C>
 std::size_t encode_casts(const EncodeRun& run) {
   auto* out = reinterpret_cast<Unaligned<typename C::Stored>*>(run.out);
   if (run.feedback != Feedback::kNone) return cast_with_feedback<C>(run, out);
   const std::size_t bad = first_refused<C>(run.x, run.n, run);
   if (bad != kAllEncoded) return bad;
   const CodecOptions options = *run.options;
-  for (std::size_t i = 0; i < run.n; ++i) out[i].value = C::encode(run.x[i], options);
+  if (!run.stream) {
+    cast_all<C>(run.x, run.n, options, run.out);
+    return kAllEncoded;
+  }
+  LineWriter<kCastChunk * sizeof(typename C::Stored)> lines(run.out, true);
+  for (std::size_t i = 0; i < run.n; i += kCastChunk) {
+    const std::size_t n = run.n - i < kCastChunk ? run.n - i : kCastChunk;
+    prefetch_ahead<kCastChunk>(run.x + i);
+    cast_all<C>(run.x + i, n, options, lines.room(run.out));
+    lines.written(n * sizeof(typename C::Stored));
+  }
   return kAllEncoded;
+}
+
+template <class C>
+inline void uncast_all(const Unaligned<typename C::Stored>* in, std::size_t n, const CodecOptions& options, float* y) {
+  for (std::size_t i = 0; i < n; ++i) y[i] = C::decode(in[i].value, options);
 }
 
 template <class C>
@@ -252,8 +280,15 @@ void decode_casts(const DecodeRun& run) {
   const CodecOptions options = *run.options;
   if (run.add) {
     for (std::size_t i = 0; i < run.n; ++i) run.out[i] += C::decode(in[i].value, options);
+  } else if (!run.stream) {
+    uncast_all<C>(in, run.n, options, run.out);
   } else {
-    for (std::size_t i = 0; i < run.n; ++i) run.out[i] = C::decode(in[i].value, options);
+    LineWriter<kCastChunk * sizeof(float)> lines(reinterpret_cast<std::uint8_t*>(run.out), true);
+    for (std::size_t i = 0; i < run.n; i += kCastChunk) {
+      const std::size_t n = run.n - i < kCastChunk ? run.n - i : kCastChunk;
+      uncast_all<C>(in + i, n, options, reinterpret_cast<float*>(lines.room(reinterpret_cast<std::uint8_t*>(run.out + i))));
+      lines.written(n * sizeof(float));
+    }
   }
 }
 

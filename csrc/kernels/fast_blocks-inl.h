@@ -23,28 +23,58 @@ struct FastBlocks {
   static constexpr bool kEncodes = false, kDecodes = false;
 };
 
+// The rule of search_scale with all 16 candidates at once.
+template <std::uint32_t kBlock>
+inline float searched_scale(const float* x, float widest, std::int32_t levels) {
+  const float shrink = levels <= 3 ? 3.0f / 64 : 1.0f / 32;
+  alignas(64) float scale[16], error[16];
+  for (std::uint32_t c = 0; c < 16; ++c) scale[c] = widest * (1.0f - shrink * static_cast<float>(c));
+  leaf::squared_errors16<kBlock>(x, scale, 1.0f / widest, levels, error);
+  std::uint32_t best = 0;
+  for (std::uint32_t c = 1; c < 16; ++c) best = error[c] < error[best] ? c : best;
+  return scale[best];
+}
+
+enum class CodeRule { kNearest, kClamped, kStochastic };
+
 template <class C>
 struct FastUniform {
   static constexpr bool kEncodes = true;
 
   template <bool kStochastic>
   static inline bool encode(const GroupValues& v, typename C::Block* b) {
-    if (v.options.scale == ScaleRule::kMse || (kStochastic && v.index % 32)) return false;
+    if (kStochastic && v.index % 32) return false;
     constexpr float kUnit = kStochastic ? 65536.0f : 1.0f;
     alignas(64) float scale[kGroup], inverse[kGroup];
     if (!leaf::scale_blocks(v.top, C::kLevels, kUnit, kTinyAbsmax, kLargestAbsmax, scale, inverse)) return false;
-    for (std::uint32_t k = 0; k < kGroup; ++k) {
-      prefetch_ahead<C::kBlock>(v.x + k * C::kBlock);
-      b[k].scale = scale[k];
-      FastBlocks<C>::template write<kStochastic>(v.x + k * C::kBlock, inverse[k], v.key, v.index + k * C::kBlock, b[k].code);
+    if (v.options.scale != ScaleRule::kMse) {
+      write_group<kStochastic ? CodeRule::kStochastic : CodeRule::kNearest>(v, scale, inverse, b);
+      return true;
     }
+    for (std::uint32_t k = 0; k < kGroup; ++k) {
+      if (!(scale[k] > 0)) continue;
+      scale[k] = searched_scale<C::kBlock>(v.x + k * C::kBlock, scale[k], C::kLevels);
+      inverse[k] = 1.0f / scale[k] * kUnit;
+    }
+    write_group<kStochastic ? CodeRule::kStochastic : CodeRule::kClamped>(v, scale, inverse, b);
     return true;
   }
 
-  template <bool kStochastic>
+  template <CodeRule kRule>
+  static inline void write_group(const GroupValues& v, const float* scale, const float* inverse, typename C::Block* b) {
+    for (std::uint32_t k = 0; k < kGroup; ++k) {
+      prefetch_ahead<C::kBlock>(v.x + k * C::kBlock);
+      b[k].scale = scale[k];
+      FastBlocks<C>::template write<kRule>(v.x + k * C::kBlock, inverse[k], v.key, v.index + k * C::kBlock, b[k].code);
+    }
+  }
+
+  template <CodeRule kRule>
   static inline void codes32(const float* x, float inverse, std::uint64_t key, std::uint64_t index, std::int8_t* codes) {
-    if constexpr (kStochastic)
+    if constexpr (kRule == CodeRule::kStochastic)
       leaf::codes32_stochastic(x, inverse, C::kLevels * 65536.0f, key, index, codes);
+    else if constexpr (kRule == CodeRule::kClamped)
+      leaf::codes32_clamped(x, inverse, C::kLevels, codes);
     else
       leaf::codes32(x, inverse, codes);
   }
@@ -54,10 +84,10 @@ template <std::uint32_t kBlock>
 struct FastBlocks<Int8<kBlock>> : FastUniform<Int8<kBlock>> {
   static constexpr bool kDecodes = false;
 
-  template <bool kStochastic>
+  template <CodeRule kRule>
   static inline void write(const float* x, float inverse, std::uint64_t key, std::uint64_t index, std::uint8_t* code) {
     for (std::uint32_t i = 0; i < kBlock; i += 32)
-      FastUniform<Int8<kBlock>>::template codes32<kStochastic>(x + i, inverse, key, index + i,
+      FastUniform<Int8<kBlock>>::template codes32<kRule>(x + i, inverse, key, index + i,
                                                                reinterpret_cast<std::int8_t*>(code + i));
   }
 };
@@ -67,13 +97,13 @@ template <std::uint32_t kBlock>
 struct FastBlocks<Int4<kBlock>> : FastUniform<Int4<kBlock>> {
   static constexpr bool kDecodes = true;
 
-  template <bool kStochastic>
+  template <CodeRule kRule>
   static inline void write(const float* x, float inverse, std::uint64_t key, std::uint64_t index, std::uint8_t* code) {
     constexpr std::uint32_t kHalf = kBlock / 2;
     for (std::uint32_t i = 0; i < kHalf; i += 32) {
       std::int8_t low[32], high[32];
-      FastUniform<Int4<kBlock>>::template codes32<kStochastic>(x + i, inverse, key, index + i, low);
-      FastUniform<Int4<kBlock>>::template codes32<kStochastic>(x + i + kHalf, inverse, key, index + i + kHalf, high);
+      FastUniform<Int4<kBlock>>::template codes32<kRule>(x + i, inverse, key, index + i, low);
+      FastUniform<Int4<kBlock>>::template codes32<kRule>(x + i + kHalf, inverse, key, index + i + kHalf, high);
       leaf::join_nibbles32(low, high, code + i);
     }
   }
@@ -107,6 +137,154 @@ struct FastBlocks<Sign<kBlock>> {
   static inline void decode(const typename Sign<kBlock>::Block& b, const CodecOptions&, float* y) {
     for (std::uint32_t i = 0; i < kBlock; i += 32) leaf::signed32(b.bits + i / 8, b.scale, y + i);
   }
+};
+
+struct NF4Levels {
+  alignas(64) float value[16], limit[16];
+  constexpr NF4Levels() : value{}, limit{} {
+    for (std::uint32_t k = 0; k < 16; ++k) value[k] = nf4_level(k);
+    for (std::uint32_t k = 0; k < 15; ++k) limit[k] = (value[k] + value[k + 1]) * 0.5f;
+  }
+};
+
+constexpr NF4Levels kNF4;
+
+template <std::uint32_t kBlock>
+struct FastBlocks<NF4<kBlock>> {
+  static constexpr bool kEncodes = true, kDecodes = true;
+
+  template <bool>
+  static inline bool encode(const GroupValues& v, typename NF4<kBlock>::Block* b) {
+    alignas(64) float absmax[kGroup], inverse[kGroup];
+    if (!leaf::scale_blocks(v.top, 1.0f, 1.0f, NF4<kBlock>::kSmallest, kMaxFloat, absmax, inverse)) return false;
+    for (std::uint32_t k = 0; k < kGroup; ++k) {
+      prefetch_ahead<kBlock>(v.x + k * kBlock);
+      b[k].absmax = absmax[k];
+      for (std::uint32_t i = 0; i < kBlock; i += 32) {
+        std::uint8_t codes[32];
+        leaf::levels32(v.x + k * kBlock + i, inverse[k], kNF4.limit, codes);
+        leaf::join_neighbours32(codes, b[k].pair + i / 2);
+      }
+    }
+    return true;
+  }
+
+  static inline void decode(const typename NF4<kBlock>::Block& b, const CodecOptions&, float* y) {
+    alignas(64) float value[16];
+    leaf::scaled16(kNF4.value, b.absmax, value);
+    for (std::uint32_t i = 0; i < kBlock / 2; i += 8) leaf::look_up_neighbours8(b.pair + i, value, y + 2 * i);
+  }
+};
+
+template <>
+struct FastBlocks<MXFP4> {
+  static constexpr bool kEncodes = true, kDecodes = true;
+
+  template <bool>
+  static inline bool encode(const GroupValues& v, MXFP4::Block* b) {
+    std::uint32_t most = 0;
+    for (std::uint32_t k = 0; k < kGroup; ++k) most = v.top[k] > most ? v.top[k] : most;
+    if (most > MXFP4::kLargestBits) return false;
+    for (std::uint32_t k = 0; k < kGroup; ++k) {
+      prefetch_ahead<32>(v.x + 32 * k);
+      const std::uint32_t e = MXFP4::Scaled::scale_exponent(bits_float(v.top[k]), v.options.scale);
+      std::uint8_t codes[32];
+      leaf::minifloats32<Minifloat<2, 1>, 3>(v.x + 32 * k, inverse_exponent_scale(e), MXFP4::Scaled::kLargest, codes);
+      b[k].exponent = static_cast<std::uint8_t>(e);
+      leaf::join_halves32(codes, b[k].pair);
+    }
+    return true;
+  }
+
+  static inline void decode(const MXFP4::Block& b, const CodecOptions&, float* y) {
+    alignas(64) static constexpr float kElement[16] = {0.0f,  0.5f,  1.0f,  1.5f,  2.0f,  3.0f,  4.0f,  6.0f,
+                                                       -0.0f, -0.5f, -1.0f, -1.5f, -2.0f, -3.0f, -4.0f, -6.0f};
+    const float scale = exponent_scale(b.exponent);
+    alignas(64) float value[16];
+    leaf::scaled16(kElement, scale, value);
+    leaf::look_up_nibbles16(b.pair, value, y, y + 16);
+  }
+};
+
+template <>
+struct FastBlocks<MXFP8> {
+  static constexpr bool kEncodes = true, kDecodes = false;
+
+  template <bool>
+  static inline bool encode(const GroupValues& v, MXFP8::Block* b) {
+    std::uint32_t most = 0;
+    for (std::uint32_t k = 0; k < kGroup; ++k) most = v.top[k] > most ? v.top[k] : most;
+    if (most > MXFP8::kLargestBits) return false;
+    for (std::uint32_t k = 0; k < kGroup; ++k) {
+      prefetch_ahead<32>(v.x + 32 * k);
+      const std::uint32_t e = MXFP8::Scaled::scale_exponent(bits_float(v.top[k]), v.options.scale);
+      leaf::minifloats32<Minifloat<4, 3>, 7>(v.x + 32 * k, inverse_exponent_scale(e), MXFP8::Scaled::kLargest, b[k].code);
+      b[k].exponent = static_cast<std::uint8_t>(e);
+    }
+    return true;
+  }
+};
+
+template <>
+struct FastBlocks<Q8_0> {
+  static constexpr bool kEncodes = true, kDecodes = true;
+
+  template <bool>
+  static inline bool encode(const GroupValues& v, Q8_0::Block* b) {
+    alignas(64) float scale[kGroup], inverse[kGroup];
+    std::uint16_t halves[kGroup];
+    if (!leaf::scale_blocks(v.top, 127.0f, 1.0f, 0x1p-113f, bits_float(Q8_0::kLargestBits), scale, inverse)) return false;
+    leaf::to_halves16(scale, reinterpret_cast<std::uint8_t*>(halves));
+    for (std::uint32_t k = 0; k < kGroup; ++k) {
+      prefetch_ahead<32>(v.x + 32 * k);
+      b[k].scale = halves[k];
+      leaf::codes32_away(v.x + 32 * k, inverse[k], b[k].code);
+    }
+    return true;
+  }
+
+  static inline void decode(const Q8_0::Block& b, const CodecOptions&, float* y) {
+    leaf::scaled_codes32(b.code, half_float(b.scale), y);
+  }
+};
+
+template <>
+struct FastBlocks<Q4_0> {
+  static constexpr bool kEncodes = false, kDecodes = true;
+
+  static inline void decode(const Q4_0::Block& b, const CodecOptions&, float* y) {
+    alignas(64) static constexpr float kLevel[16] = {-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7};
+    alignas(64) float value[16];
+    leaf::scaled16(kLevel, half_float(b.scale), value);
+    leaf::look_up_nibbles16(b.pair, value, y, y + 16);
+  }
+};
+
+// Casts of 32 values at a time.
+template <class C>
+struct FastCasts {
+  static constexpr bool kEncodes = false;
+};
+
+template <>
+struct FastCasts<F16> {
+  static constexpr bool kEncodes = true;
+  static inline void encode32(const float* x, std::uint8_t* out) {
+    leaf::to_halves16(x, out);
+    leaf::to_halves16(x + 16, out + 32);
+  }
+};
+
+template <>
+struct FastCasts<E4M3> {
+  static constexpr bool kEncodes = true;
+  static inline void encode32(const float* x, std::uint8_t* out) { leaf::eights32<E4M3::Format>(x, E4M3::kLargest, out); }
+};
+
+template <>
+struct FastCasts<E5M2> {
+  static constexpr bool kEncodes = true;
+  static inline void encode32(const float* x, std::uint8_t* out) { leaf::eights32<E5M2::Format>(x, 61440.0f, out); }
 };
 
 }  // namespace

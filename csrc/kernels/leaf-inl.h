@@ -7,6 +7,8 @@
 #include <cstring>
 
 #include "codecs/float_bits.h"
+#include "codecs/minifloat.h"
+#include "codecs/uniform.h"
 #include "core/hd.h"
 #include "core/rng.h"
 
@@ -29,6 +31,71 @@ namespace plain {
 // codes[i] = round(x[i]·inverse) for 32 values; the products lie in -128…127.
 SCRIMP_HD void codes32(const float* x, float inverse, std::int8_t* codes) {
   for (int i = 0; i < 32; ++i) codes[i] = static_cast<std::int8_t>(round_even(x[i] * inverse));
+}
+
+// codes[i] = round(clamp(x[i]·inverse, ±top)) for 32 values.
+SCRIMP_HD void codes32_clamped(const float* x, float inverse, float top, std::int8_t* codes) {
+  for (int i = 0; i < 32; ++i) {
+    float scaled = x[i] * inverse;
+    scaled = scaled > top ? top : scaled;
+    codes[i] = static_cast<std::int8_t>(round_even(scaled < -top ? -top : scaled));
+  }
+}
+
+// codes[i] = round(x[i]·inverse), half away from zero, for 32 values. The added number is the largest below one half.
+SCRIMP_HD void codes32_away(const float* x, float inverse, std::int8_t* codes) {
+  for (int i = 0; i < 32; ++i) {
+    const float scaled = x[i] * inverse;
+    const float half = bits_float((float_bits(scaled) & 0x80000000u) | 0x3effffffu);
+    codes[i] = static_cast<std::int8_t>(static_cast<std::int32_t>(scaled + half));
+  }
+}
+
+// codes[i] = how many of the ascending limits[0…14] lie below x[i]·inverse, for 32 values.
+SCRIMP_HD void levels32(const float* x, float inverse, const float* limits, std::uint8_t* codes) {
+  std::int32_t level[32] = {};
+  float scaled[32];
+  for (int i = 0; i < 32; ++i) scaled[i] = x[i] * inverse;
+  for (int k = 0; k < 15; ++k)
+    for (int i = 0; i < 32; ++i) level[i] += scaled[i] > limits[k];
+  for (int i = 0; i < 32; ++i) codes[i] = static_cast<std::uint8_t>(level[i]);
+}
+
+// codes[i] = x[i]·inverse as a small float: sign at bit kSignBit, half to even, clamped to `largest`, for 32 values.
+template <class Format, std::uint32_t kSignBit>
+SCRIMP_HD void minifloats32(const float* x, float inverse, float largest, std::uint8_t* codes) {
+  for (int i = 0; i < 32; ++i) {
+    const std::uint32_t bits = float_bits(x[i] * inverse), magnitude = bits & 0x7fffffffu, top = float_bits(largest);
+    const std::uint32_t code = Format::encode(bits_float(magnitude < top ? magnitude : top));
+    codes[i] = static_cast<std::uint8_t>(((bits >> 31) << kSignBit) | code);
+  }
+}
+
+// codes[i] = x[i] as an 8-bit float, magnitudes clamped to `largest`, NaN ±0x7f, for 32 values.
+template <class Format>
+SCRIMP_HD void eights32(const float* x, float largest, std::uint8_t* codes) {
+  for (int i = 0; i < 32; ++i) {
+    const std::uint32_t bits = float_bits(x[i]), magnitude = bits & 0x7fffffffu, top = float_bits(largest);
+    const std::uint32_t code = Format::encode(bits_float(magnitude < top ? magnitude : top));
+    codes[i] = static_cast<std::uint8_t>(((bits >> 24) & 0x80u) | (magnitude > kInfBits ? 0x7fu : code));
+  }
+}
+
+// pair[i] = codes[2i] << 4 | codes[2i + 1] for 32 codes in 0…15.
+SCRIMP_HD void join_neighbours32(const std::uint8_t* codes, std::uint8_t* pair) {
+  for (int i = 0; i < 16; ++i) pair[i] = static_cast<std::uint8_t>((codes[2 * i] << 4) | codes[2 * i + 1]);
+}
+
+// pair[i] = codes[i] | codes[i + 16] << 4 for 32 codes in 0…15.
+SCRIMP_HD void join_halves32(const std::uint8_t* codes, std::uint8_t* pair) {
+  for (int i = 0; i < 16; ++i) pair[i] = static_cast<std::uint8_t>(codes[i] | (codes[i + 16] << 4));
+}
+
+// Bytes 2i and 2i + 1 of halves = x[i] as fp16, for 16 values.
+SCRIMP_HD void to_halves16(const float* x, std::uint8_t* halves) {
+  std::uint16_t half[16];
+  for (int i = 0; i < 16; ++i) half[i] = float_half(x[i]);
+  memcpy(halves, half, sizeof half);
 }
 
 // codes[i] = (round(clamp(x[i]·inverse, ±top)) + random16(key, index + i)) >> 16 for 32 values; index is a multiple of 32.
@@ -101,6 +168,35 @@ SCRIMP_HD void signed32(const std::uint8_t* bits, float scale, float* y) {
 SCRIMP_HD void look_up_nibbles16(const std::uint8_t* pair, const float* table, float* low, float* high) {
   for (int i = 0; i < 16; ++i) low[i] = table[pair[i] & 15];
   for (int i = 0; i < 16; ++i) high[i] = table[pair[i] >> 4];
+}
+
+// y[i] = table[i]·scale for 16 values.
+SCRIMP_HD void scaled16(const float* table, float scale, float* y) {
+  for (int i = 0; i < 16; ++i) y[i] = table[i] * scale;
+}
+
+// y[i] = codes[i]·scale for 32 values.
+SCRIMP_HD void scaled_codes32(const std::int8_t* codes, float scale, float* y) {
+  for (int i = 0; i < 32; ++i) y[i] = static_cast<float>(codes[i]) * scale;
+}
+
+// y[i] += x[i] for 32 values.
+SCRIMP_HD void add32(const float* x, float* y) {
+  for (int i = 0; i < 32; ++i) y[i] += x[i];
+}
+
+// y[2i] = table[pair[i] >> 4], y[2i + 1] = table[pair[i] & 15], for 8 bytes.
+SCRIMP_HD void look_up_neighbours8(const std::uint8_t* pair, const float* table, float* y) {
+  for (int i = 0; i < 8; ++i) {
+    y[2 * i] = table[pair[i] >> 4];
+    y[2 * i + 1] = table[pair[i] & 15];
+  }
+}
+
+// error[c] = squared_error of a block of kBlock values at scale[c], for 16 scales.
+template <std::uint32_t kBlock>
+SCRIMP_HD void squared_errors16(const float* x, const float* scale, float unit, std::int32_t levels, float* error) {
+  for (std::uint32_t c = 0; c < 16; ++c) error[c] = squared_error(x, kBlock, scale[c], unit, levels);
 }
 
 // Copies whole lines of 64 bytes to an aligned address.

@@ -21,6 +21,15 @@ inline __m256i byte_of_each(__m512i a, __m512i b) {
 #endif
 }
 
+// The low byte of each of 32 integers, whatever the others hold.
+inline __m256i low_bytes(__m512i a, __m512i b) {
+#ifdef __AVX512VBMI__
+  return byte_of_each<0>(a, b);
+#else
+  return _mm256_inserti128_si256(_mm256_castsi128_si256(_mm512_cvtepi32_epi8(a)), _mm512_cvtepi32_epi8(b), 1);
+#endif
+}
+
 inline __m512i scaled(const float* x, __m512 by) { return _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(x), by)); }
 
 inline void codes32(const float* x, float inverse, std::int8_t* codes) {
@@ -43,6 +52,105 @@ inline __m512i random32_of_16(std::uint64_t key, std::uint32_t counter) {
 // Products beyond ±top are pulled back to it: the smaller magnitude with the sign of the first operand.
 inline __m512i scaled_within(const float* x, __m512 by, __m512 top) {
   return _mm512_cvtps_epi32(_mm512_range_ps(_mm512_mul_ps(_mm512_loadu_ps(x), by), top, 0x2));
+}
+
+inline void codes32_clamped(const float* x, float inverse, float top, std::int8_t* codes) {
+  const __m512 by = _mm512_set1_ps(inverse), most = _mm512_set1_ps(top);
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(codes), byte_of_each<0>(scaled_within(x, by, most), scaled_within(x + 16, by, most)));
+}
+
+inline __m512i rounded_away(const float* x, __m512 by) {
+  const __m512i half = _mm512_set1_epi32(0x3effffff), sign = _mm512_set1_epi32(static_cast<int>(0x80000000u));
+  const __m512 scaled = _mm512_mul_ps(_mm512_loadu_ps(x), by);
+  const __m512i toward = _mm512_ternarylogic_epi32(_mm512_castps_si512(scaled), sign, half, 0xea);  // scaled & sign | half
+  return _mm512_cvttps_epi32(_mm512_add_ps(scaled, _mm512_castsi512_ps(toward)));
+}
+
+inline void codes32_away(const float* x, float inverse, std::int8_t* codes) {
+  const __m512 by = _mm512_set1_ps(inverse);
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(codes), byte_of_each<0>(rounded_away(x, by), rounded_away(x + 16, by)));
+}
+
+// Binary search: four steps of 8, 4, 2, 1 instead of fifteen comparisons.
+inline __m512i level_of(__m512 value, __m512 limits) {
+  __m512i level = _mm512_setzero_si512();
+  for (int step = 8; step; step /= 2) {
+    const __m512 limit = _mm512_permutexvar_ps(_mm512_add_epi32(level, _mm512_set1_epi32(step - 1)), limits);
+    level = _mm512_mask_add_epi32(level, _mm512_cmp_ps_mask(value, limit, _CMP_GT_OQ), level, _mm512_set1_epi32(step));
+  }
+  return level;
+}
+
+inline void levels32(const float* x, float inverse, const float* limits, std::uint8_t* codes) {
+  const __m512 by = _mm512_set1_ps(inverse), sorted = _mm512_maskz_loadu_ps(0x7fff, limits);
+  const __m512i a = level_of(_mm512_mul_ps(_mm512_loadu_ps(x), by), sorted);
+  const __m512i b = level_of(_mm512_mul_ps(_mm512_loadu_ps(x + 16), by), sorted);
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(codes), byte_of_each<0>(a, b));
+}
+
+// Format::encode of 16 magnitudes with the sign of `bits` put at kSignBit. The two roundings of minifloat.h; the constant
+// that rounds normal values takes their new exponent with it.
+template <class Format, std::uint32_t kSignBit>
+inline __m512i minifloat_of(__m512i bits, __m512i magnitude) {
+  constexpr std::uint32_t kMantissa = 23 - Format::kShift, kOnePlace = 1u << (Format::kShift - 1);
+  constexpr std::uint32_t kDown = (Format::kRebias << kMantissa) << Format::kShift;
+  constexpr std::uint32_t kGrid = (Format::kRebias + 1 + 23 - kMantissa) << 23, kNormal = (Format::kRebias + 1) << 23;
+  const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(magnitude, Format::kShift), _mm512_set1_epi32(1));
+  const __m512i lifted = _mm512_add_epi32(_mm512_add_epi32(magnitude, odd), _mm512_set1_epi32(static_cast<int>(kOnePlace - 1 - kDown)));
+  const __m512i grid = _mm512_set1_epi32(static_cast<int>(kGrid));
+  const __m512 on_grid = _mm512_add_ps(_mm512_castsi512_ps(magnitude), _mm512_castsi512_ps(grid));
+  const __mmask16 denormal = _mm512_cmplt_epu32_mask(magnitude, _mm512_set1_epi32(static_cast<int>(kNormal)));
+  const __m512i code = _mm512_mask_sub_epi32(_mm512_srli_epi32(lifted, Format::kShift), denormal, _mm512_castps_si512(on_grid), grid);
+  const __m512i sign = _mm512_srli_epi32(bits, 31 - kSignBit);
+  return _mm512_ternarylogic_epi32(sign, _mm512_set1_epi32(1 << kSignBit), code, 0xea);  // sign & bit | code
+}
+
+template <class Format, std::uint32_t kSignBit>
+inline __m512i minifloat_within(__m512 value, __m512i top) {
+  const __m512i bits = _mm512_castps_si512(value);
+  const __m512i magnitude = _mm512_min_epu32(_mm512_and_si512(bits, _mm512_set1_epi32(0x7fffffff)), top);
+  return minifloat_of<Format, kSignBit>(bits, magnitude);
+}
+
+template <class Format, std::uint32_t kSignBit>
+inline void minifloats32(const float* x, float inverse, float largest, std::uint8_t* codes) {
+  const __m512 by = _mm512_set1_ps(inverse);
+  const __m512i top = _mm512_set1_epi32(static_cast<int>(float_bits(largest)));
+  const __m512i a = minifloat_within<Format, kSignBit>(_mm512_mul_ps(_mm512_loadu_ps(x), by), top);
+  const __m512i b = minifloat_within<Format, kSignBit>(_mm512_mul_ps(_mm512_loadu_ps(x + 16), by), top);
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(codes), low_bytes(a, b));
+}
+
+template <class Format>
+inline __m512i eight_of(const float* x, __m512i top) {
+  const __m512 value = _mm512_loadu_ps(x);
+  const __mmask16 nan = _mm512_cmp_ps_mask(value, value, _CMP_UNORD_Q);
+  return _mm512_mask_or_epi32(minifloat_within<Format, 7>(value, top), nan, _mm512_set1_epi32(0x7f),
+                              _mm512_srli_epi32(_mm512_castps_si512(value), 24));
+}
+
+template <class Format>
+inline void eights32(const float* x, float largest, std::uint8_t* codes) {
+  const __m512i top = _mm512_set1_epi32(static_cast<int>(float_bits(largest)));
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(codes), low_bytes(eight_of<Format>(x, top), eight_of<Format>(x + 16, top)));
+}
+
+inline void join_neighbours32(const std::uint8_t* codes, std::uint8_t* pair) {
+  const __m256i both = _mm256_maddubs_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(codes)), _mm256_set1_epi16(0x0110));
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(pair), _mm256_cvtepi16_epi8(both));
+}
+
+inline void join_halves32(const std::uint8_t* codes, std::uint8_t* pair) {
+  const __m128i low = _mm_loadu_si128(reinterpret_cast<const __m128i*>(codes));
+  const __m128i high = _mm_loadu_si128(reinterpret_cast<const __m128i*>(codes + 16));
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(pair), _mm_or_si128(low, _mm_slli_epi16(high, 4)));
+}
+
+// The conversion of the hardware, but NaN as `plain` has it.
+inline void to_halves16(const float* x, std::uint8_t* halves) {
+  const __m512 value = _mm512_loadu_ps(x);
+  if (__builtin_expect(_mm512_cmp_ps_mask(value, value, _CMP_UNORD_Q) != 0, 0)) return plain::to_halves16(x, halves);
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(halves), _mm512_cvtps_ph(value, _MM_FROUND_TO_NEAREST_INT));
 }
 
 inline void codes32_stochastic(const float* x, float inverse, float top, std::uint64_t key, std::uint64_t index,
@@ -99,6 +207,25 @@ inline __m512 fold_8(const float* x) {
   return Op::of(_mm512_castpd_ps(_mm512_unpacklo_pd(p, q)), _mm512_castpd_ps(_mm512_unpackhi_pd(p, q)));
 }
 
+// Of 16 vectors, each the 16 partial results of one block, the results. fold_16 does the same on the way.
+template <class Op>
+inline __m512 fold_vectors(const __m512* v) {
+  __m512 four[4], two[2];
+  for (int k = 0; k < 4; ++k) {
+    const __m512 *u = v + 4 * k;
+    const __m512 ab = Op::of(_mm512_shuffle_f32x4(u[0], u[1], 0x44), _mm512_shuffle_f32x4(u[0], u[1], 0xee));
+    const __m512 cd = Op::of(_mm512_shuffle_f32x4(u[2], u[3], 0x44), _mm512_shuffle_f32x4(u[2], u[3], 0xee));
+    four[k] = Op::of(_mm512_shuffle_f32x4(ab, cd, 0x88), _mm512_shuffle_f32x4(ab, cd, 0xdd));
+  }
+  for (int k = 0; k < 2; ++k) {
+    const __m512d p = _mm512_castps_pd(four[2 * k]), q = _mm512_castps_pd(four[2 * k + 1]);
+    two[k] = Op::of(_mm512_castpd_ps(_mm512_unpacklo_pd(p, q)), _mm512_castpd_ps(_mm512_unpackhi_pd(p, q)));
+  }
+  const __m512i sorted = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+  const __m512 folded = Op::of(_mm512_shuffle_ps(two[0], two[1], 0x88), _mm512_shuffle_ps(two[0], two[1], 0xdd));
+  return _mm512_permutexvar_ps(sorted, folded);
+}
+
 // A tree of shuffles finishes the 16 reductions together, three instructions a pair, in the order of lane_sum: element j
 // meets j + 8, then j + 4, j + 2, j + 1.
 template <class Op, std::uint32_t kBlock>
@@ -151,6 +278,50 @@ inline void look_up_nibbles16(const std::uint8_t* pair, const float* table, floa
   const __m512i both = _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(pair)));
   _mm512_storeu_ps(low, _mm512_permutexvar_ps(both, values));  // the permutation reads four bits of each index
   _mm512_storeu_ps(high, _mm512_permutexvar_ps(_mm512_srli_epi32(both, 4), values));
+}
+
+inline void scaled16(const float* table, float scale, float* y) {
+  _mm512_storeu_ps(y, _mm512_mul_ps(_mm512_loadu_ps(table), _mm512_set1_ps(scale)));
+}
+
+inline void scaled_codes32(const std::int8_t* codes, float scale, float* y) {
+  const __m512 by = _mm512_set1_ps(scale);
+  for (int i = 0; i < 32; i += 16) {
+    const __m512i wide = _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(codes + i)));
+    _mm512_storeu_ps(y + i, _mm512_mul_ps(_mm512_cvtepi32_ps(wide), by));
+  }
+}
+
+inline void add32(const float* x, float* y) {
+  for (int i = 0; i < 32; i += 16) _mm512_storeu_ps(y + i, _mm512_add_ps(_mm512_loadu_ps(y + i), _mm512_loadu_ps(x + i)));
+}
+
+inline void look_up_neighbours8(const std::uint8_t* pair, const float* table, float* y) {
+  const __m512i wide = _mm512_cvtepu8_epi64(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(pair)));
+  const __m512i both = _mm512_or_si512(wide, _mm512_slli_epi64(wide, 32));
+  const __m512i index = _mm512_srlv_epi32(both, _mm512_set1_epi64(4));  // even elements by 4, odd ones by 0
+  _mm512_storeu_ps(y, _mm512_permutexvar_ps(index, _mm512_loadu_ps(table)));
+}
+
+template <std::uint32_t kBlock>
+inline void squared_errors16(const float* x, const float* scale, float unit, std::int32_t levels, float* error) {
+  const __m512 by_unit = _mm512_set1_ps(unit), top = _mm512_set1_ps(static_cast<float>(levels));
+  alignas(64) float inverse[16];
+  _mm512_store_ps(inverse, _mm512_div_ps(_mm512_set1_ps(1.0f), _mm512_loadu_ps(scale)));
+  __m512 sum[16];
+  for (int c = 0; c < 16; ++c) {
+    const __m512 by = _mm512_set1_ps(inverse[c]), back = _mm512_set1_ps(scale[c]);
+    __m512 total = _mm512_setzero_ps();
+    for (std::uint32_t i = 0; i < kBlock; i += 16) {
+      const __m512 value = _mm512_loadu_ps(x + i);
+      const __m512 rounded = _mm512_roundscale_ps(_mm512_mul_ps(value, by), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+      const __m512 code = _mm512_range_ps(rounded, top, 0x2);  // within ±levels
+      const __m512 off = _mm512_mul_ps(_mm512_sub_ps(value, _mm512_mul_ps(code, back)), by_unit);
+      total = _mm512_add_ps(total, _mm512_mul_ps(off, off));
+    }
+    sum[c] = total;
+  }
+  _mm512_storeu_ps(error, fold_vectors<Sum>(sum));
 }
 
 inline void stream_lines(const std::uint8_t* from, std::size_t n_lines, std::uint8_t* to) {

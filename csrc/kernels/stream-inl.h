@@ -37,7 +37,7 @@ class LineWriter {
       skip_ = 0;
       done = 64;
     }
-    if (skip_) return;
+    if (skip_ || fill_ < 64) return;
     const std::size_t n_lines = (fill_ - done) / 64;
     leaf::stream_lines(buffer_ + done, n_lines, line_ + done);
     done += 64 * n_lines;

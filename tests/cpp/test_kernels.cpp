@@ -138,6 +138,37 @@ TEST(Kernels, BlocksAreTheBytesThatTheHeadersDefine) {
 #undef SCRIMP_EXPECT
 }
 
+template <class C>
+void expect_cast_bytes(std::size_t n) {
+  std::vector<float> x = samples(n)[3].x;
+  for (std::size_t i = 0; i < n; ++i) {
+    std::uint32_t bits = static_cast<std::uint32_t>(mix64(i));
+    if (i % 3 == 0) bits = (bits & 0x80003fffu) | (0x37000000u + (bits & 0x0fffc000u));  // near the ends of small floats
+    if (i % 5) x[i] = bits_float(bits);
+  }
+  const Codec codec(C::kName, {});
+  std::vector<std::uint8_t> payload(codec.nbytes(n)), expected(codec.nbytes(n));
+  codec.encode(view_of(x), payload.data(), {.nonfinite = Nonfinite::kPropagate, .threads = 1});
+  FpEnv ieee;
+  std::vector<float> y(n), decoded(n);
+  for (std::size_t i = 0; i < n; ++i) {
+    const typename C::Stored stored = C::encode(x[i], {});
+    memcpy(expected.data() + i * sizeof stored, &stored, sizeof stored);
+    decoded[i] = C::decode(stored, {});
+  }
+  ASSERT_EQ(payload, expected) << C::kName;
+  codec.decode(payload.data(), n, y.data(), false, 1);
+  ASSERT_TRUE(same_bits(y, decoded)) << C::kName;
+}
+
+TEST(Kernels, CastsAreTheBytesThatTheHeadersDefine) {
+  for (std::size_t n : {1, 31, 32, 1000, 100003, 2000003}) {
+#define SCRIMP_EXPECT(C) expect_cast_bytes<C>(n);
+    SCRIMP_CAST_CODECS(SCRIMP_EXPECT)
+#undef SCRIMP_EXPECT
+  }
+}
+
 // Streams of 4 MB and more leave by another way, from and to addresses that are no multiple of a cache line.
 TEST(Kernels, LargeArraysAreTheBytesOfTheirParts) {
   const std::size_t n = (5 << 20) / 4 + 77, part = 1 << 15;
