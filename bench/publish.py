@@ -1,0 +1,136 @@
+"""Run the benches on a quiet machine and write docs/benchmarks.md with its plots and its JSON.
+
+`python bench/publish.py` measures (ten minutes); `--from FILE` writes the documents again from a report.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import error
+import plots
+from run import run
+from suites import SUITES
+
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+BEGIN, END = "<!-- bench/publish.py: begin -->", "<!-- bench/publish.py: end -->"
+
+# What was promised: (case, peer, threads, least ratio). A ratio above 1 means that scrimp is faster.
+TARGETS = [
+    ("int8_encode 1 MB", "torch per_tensor", 1, 1.7),
+    ("int8_encode 1 MB", "torch per_channel", 1, 50),
+    ("int8_encode 256 MB", "limit: read", 1, 0.80),
+    ("int8_encode 256 MB", "limit: convert", 2, 0.95),
+    ("int4_encode 1 MB", "torch fbgemm 4bit", 1, 3),
+    ("int4_encode 1 MB", "faiss SQ4", 1, 20),
+    ("int8_decode 1 MB", "ggml q8_0", 1, 1.3),
+    ("int4_decode 1 MB", "ggml q4_0", 1, 1.3),
+    ("int8_decode 1 MB", "torch dequantize", 1, 2.5),
+    ("int8_decode 256 MB", "limit: memset", 1, 0.85),
+    ("int4_decode 256 MB", "limit: memset", 1, 0.85),
+    ("int8_decode_add 1 MB", "torch add_", 1, 3),
+    ("int8_decode_add 256 MB", "torch add_", 1, 8),
+    ("nf4_encode 1 MB", "bitsandbytes nf4", 1, 100),
+    ("e4m3_encode 1 MB", "torch .to(float8_e4m3fn)", 1, 5),
+    ("mxfp4_encode 1 MB", "ggml mxfp4", 1, 10),
+    ("int4_encode_mse 1 MB", "ggml q4_K", 1, 25),
+    ("q8_0_encode 1 MB", "gguf Q8_0", 1, 30),
+]
+
+
+def row_of(rows: list[dict], case: str, peer: str, threads: int) -> dict | None:
+    return next(
+        (r for r in rows if r["case"] == case and r["peer_name"] == peer and r["threads"] == threads), None
+    )
+
+
+def target_lines(rows: list[dict]) -> list[str]:
+    lines = [
+        "| case | threads | scrimp, GB/s | peer | GB/s | ratio | target |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for case, peer, threads, least in TARGETS:
+        row = row_of(rows, case, peer, threads)
+        if not row or row["ratio"] is None:
+            lines.append(f"| {case} | {threads} | – | {peer} | – | – | ≥ {least} |")
+            continue
+        met = "met" if row["ratio"] >= least else "**missed**"
+        lines.append(
+            f"| {case} | {threads} | {row['ours']:.3g} | {peer} | {row['peer']:.3g} | "
+            f"{row['ratio']:.3g} | ≥ {least}, {met} |"
+        )
+    return lines
+
+
+def stochastic_lines(rows: list[dict]) -> list[str]:
+    lines = ["| | threads | time of stochastic / time of nearest | target |", "|---|---|---|---|"]
+    for size, threads, most in (("1 MB", 1, 1.7), ("256 MB", 1, 1.2), ("256 MB", 2, 1.2)):
+        for name in ("int8", "int4"):
+            nearest = row_of(rows, f"{name}_encode {size}", "limit: read", threads)
+            stochastic = row_of(rows, f"{name}_encode_stochastic {size}", "limit: read", threads)
+            if nearest and stochastic and nearest["ours"] and stochastic["ours"]:
+                ratio = nearest["ours"] / stochastic["ours"]
+                met = "met" if ratio <= most else "**missed**"
+                lines.append(f"| {name} {size} | {threads} | {ratio:.2f} | ≤ {most}, {met} |")
+    return lines
+
+
+def speed_lines(rows: list[dict]) -> list[str]:
+    lines = ["| case | threads | scrimp | of the limit | peers, GB/s |", "|---|---|---|---|---|"]
+    for case, threads in dict.fromkeys((row["case"], row["threads"]) for row in rows if row["ours"]):
+        mine = [r for r in rows if r["case"] == case and r["threads"] == threads and r["peer"]]
+        peers = ", ".join(
+            f"{r['peer_name']} {r['peer']:.3g}" for r in mine if not r["peer_name"].startswith("limit")
+        )
+        of_limit = f"{mine[0]['of_limit']:.0%}" if mine and mine[0]["of_limit"] else ""
+        lines.append(f"| {case} | {threads} | {mine[0]['ours']:.3g} | {of_limit} | {peers} |")
+    return lines
+
+
+def error_lines(rows: list[dict]) -> list[str]:
+    names = list(rows[0]["nmse"])
+    lines = [f"| codec | bits | {' | '.join(names)} |", "|---|---|" + "---|" * len(names)]
+    for row in sorted(rows, key=lambda r: -r["bits"]):
+        figures = " | ".join(f"{row['nmse'][name]:.2e}" for name in names)
+        lines.append(f"| {row['spec']} | {row['bits']:.2f} | {figures} |")
+    return lines
+
+
+def document(report: dict, errors: list[dict]) -> str:
+    peers = ", ".join(f"{name} {version}" for name, version in report["peers"].items())
+    parts = [
+        f"Machine: {report['machine']}; ISA {report['isa']}; commit {report['commit']}; median of "
+        f"{report['rounds']} rounds. {peers}.",
+        "### Targets\n\n" + "\n".join(target_lines(report["rows"])),
+        "### Stochastic rounding\n\n" + "\n".join(stochastic_lines(report["rows"])),
+        "### Speed\n\n![GB/s by codec](benchmarks_speed.svg)\n\n" + "\n".join(speed_lines(report["rows"])),
+        "### Error\n\nRelative squared error by distribution.\n\n"
+        "![error against bits](benchmarks_error.svg)\n\n" + "\n".join(error_lines(errors)),
+    ]
+    return "\n\n".join(parts)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--from", dest="saved", type=Path, help="a report of bench/run.py instead of measuring"
+    )
+    parser.add_argument("--rounds", type=int, default=7)
+    options = parser.parse_args()
+    report = json.loads(options.saved.read_text()) if options.saved else run(list(SUITES), options.rounds, "")
+    errors = error.errors()
+    (DOCS / "benchmarks.json").write_text(json.dumps(report, indent=1) + "\n")
+    plots.plot_speed(report, DOCS / "benchmarks_speed.svg")
+    plots.plot_error(errors, DOCS / "benchmarks_error.svg")
+    page = DOCS / "benchmarks.md"
+    before, _, rest = page.read_text().partition(BEGIN)
+    after = rest.partition(END)[2]
+    page.write_text(f"{before}{BEGIN}\n\n{document(report, errors)}\n\n{END}{after}")
+
+
+if __name__ == "__main__":
+    main()
