@@ -136,10 +136,16 @@ def test_a_bug_keeps_its_traceback():
         reporting(command)()
 
 
-def test_reader_that_leaves_early_is_no_traceback(checkpoint):
-    command = f"{sys.executable} -m scrimp info {checkpoint} | true"
+def test_reader_that_leaves_early_is_no_traceback_and_costs_no_result(checkpoint, tmp_path):
+    command = f"{sys.executable} -m scrimp info {checkpoint} --json {tmp_path}/i.json | true"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
-    assert "Traceback" not in done.stderr
+    assert done.stderr == ""
+    read_json(tmp_path / "i.json", "info")
+
+
+def test_names_are_shown_as_they_are(tmp_path):
+    save_file({"x[bold]:smile:[/]": np.ones(3, np.float32)}, tmp_path / "m.safetensors")
+    assert "x[bold]:smile:[/]" in run("info", tmp_path / "m.safetensors").stdout
 
 
 # quantize, dequantize ----------------------------------------------------------------------------

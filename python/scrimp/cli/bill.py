@@ -41,11 +41,11 @@ def bill(
         (name, price(usage, prices)) for path in results for name, usage in _usages(read_json(path), path)
     ]
     total = sum((part for _, part in parts[1:]), parts[0][1])
+    named = [{"name": name, **part.to_dict()} for name, part in parts]
+    write_json(json_file, "bill", total.to_dict() | {"parts": named, "prices": prices.to_dict()})
     if len(parts) > 1:
         console().print(_parts_table(parts))
     console().print(total)
-    named = [{"name": name, **part.to_dict()} for name, part in parts]
-    write_json(json_file, "bill", total.to_dict() | {"parts": named, "prices": prices.to_dict()})
 
 
 def _usages(document: Any, path: Path) -> list[tuple[str, Usage]]:

@@ -78,10 +78,6 @@ def distill(
             prices=prices,
         )
     model_bytes = TabularModel(result.student, encoder, target, split.task).save(out)
-    console().print(f"{target}: {len(y):,} rows for the teacher's answers, {len(y_test):,} held out")
-    console().print(str(result.report))
-    if taught is not None:
-        console().print(f"training the teacher: {taught.usage.wall_s:.1f} s; it is not in the dollars above")
     facts: dict[str, Any] = {
         "data": str(data),
         "out": str(out),
@@ -99,6 +95,10 @@ def distill(
     write_json(
         json_file, "distill", {**facts, "teacher_training": training, "report": result.report.to_dict()}
     )
+    console().print(f"{target}: {len(y):,} rows for the teacher's answers, {len(y_test):,} held out")
+    console().print(str(result.report))
+    if taught is not None:
+        console().print(f"training the teacher: {taught.usage.wall_s:.1f} s; it is not in the dollars above")
 
 
 def _teacher(

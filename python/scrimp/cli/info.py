@@ -38,9 +38,9 @@ def info(
         result = _checkpoint(file)
     else:
         result = _data(file)
-    columns = result.pop("columns")
-    console().print(_table(columns, result.pop("rows"), result))
+    columns, rows = result.pop("columns"), result.pop("rows")
     write_json(json_file, "info", result)
+    console().print(_table(columns, rows, result))
 
 
 def _machine() -> dict[str, Any]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 import typer
 
 import scrimp
+from scrimp.cli.launched import launch
 from scrimp.errors import BudgetExceeded, InputError, ScrimpError
 from scrimp.tensor_file import check_writable, replacing
 
@@ -51,8 +52,9 @@ def reporting(command: Callable[P, R]) -> Callable[P, R]:
 
 
 def _end(message: object, code: int) -> typer.Exit:
-    line = " ".join(str(message).split())
-    typer.echo(f"error: {line}", err=True)
+    mine = launch()
+    who = f"rank {mine.rank}: " if mine.size > 1 else ""
+    typer.echo(f"error: {who}{' '.join(str(message).split())}", err=True)
     return typer.Exit(code)
 
 
@@ -70,13 +72,15 @@ def console() -> Console:
     """Return the console for results: as wide as the terminal, or wide enough for every table in a file."""
     from rich.console import Console
 
-    return Console(width=None if sys.stdout.isatty() else 160, highlight=False, soft_wrap=False)
+    # Names of files and columns are shown as they are: no markup, no emoji.
+    width = None if sys.stdout.isatty() else 160
+    return Console(width=width, highlight=False, markup=False, emoji=False)
 
 
 @contextmanager
 def progress(what: str) -> Iterator[Callable[[str], None]]:
     """Give a function that shows what is being done, on stderr, if that is a terminal."""
-    if not sys.stderr.isatty():
+    if not sys.stderr.isatty() or launch().rank > 0:
         yield lambda text: None
         return
     from rich.console import Console

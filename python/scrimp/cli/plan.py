@@ -65,13 +65,13 @@ def plan(
         )
     given = {"--categorical": categorical, "--drop": drop, "--missing": missing if missing != "error" else ""}
     command = _command(data, target, given, made)
+    write_json(json_file, "plan", {"data": str(data), "target": target, "command": command, **made.to_dict()})
     console().print(f"{data}: {len(X):,} rows × {encoder.width:,} columns")
     console().print(str(made))
     console().print(_table(made))
     console().print(f"run: {command}", soft_wrap=True)
     if not made.reaches:
         hint("what was asked for is not expected to be met; this is the best within the limits")
-    write_json(json_file, "plan", {"data": str(data), "target": target, "command": command, **made.to_dict()})
 
 
 def _command(data: Path, target: str, given: dict[str, str], made: Plan) -> str:

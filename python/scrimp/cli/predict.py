@@ -34,10 +34,10 @@ def predict(model: ModelFile, data: DataFile, out: Out, json_file: JsonFile = No
     with replacing(out) as file:
         file.write(_csv(fitted.target, predicted) if out.suffix == ".csv" else _npy(predicted))
     result = {"model": str(model), "data": str(data), "out": str(out), "n_rows": len(predicted)}
+    write_json(json_file, "predict", result | {"target": fitted.target, "usage": meter.usage.to_dict()})
     console().print(
         f"{len(predicted):,} predictions of {fitted.target!r} in {out} ({meter.usage.wall_s:.2f} s)"
     )
-    write_json(json_file, "predict", result | {"target": fitted.target, "usage": meter.usage.to_dict()})
 
 
 def evaluate(
@@ -58,9 +58,9 @@ def evaluate(
     scores = fitted.scores(table)
     _note_unseen(fitted.encoder.unseen(table))
     shown = ", ".join(f"{name} {value:.4f}" for name, value in scores.items())
-    console().print(f"{fitted.target}: {shown} on {table.n_rows:,} rows of {data}")
     result = {"model": str(model), "data": str(data), "target": fitted.target, "n_rows": table.n_rows}
     write_json(json_file, "evaluate", result | scores)
+    console().print(f"{fitted.target}: {shown} on {table.n_rows:,} rows of {data}")
 
 
 def _note_unseen(unseen: dict[str, int]) -> None:

@@ -55,8 +55,8 @@ def quantize(
             if isinstance(error, InputError):
                 raise
             raise typer.BadParameter(str(error)) from error
-    console().print(_error_table(reports, f"{model} → {out}"))
     write_json(json_file, "quantize", _result(model, out, reports) | {"codec": codec})
+    console().print(_error_table(reports, f"{model} → {out}"))
 
 
 def dequantize(
@@ -79,8 +79,8 @@ def dequantize(
     check_outputs(out, json_file)
     with progress("dequantizing") as show:
         reports = dequantize_file(model, out, dtype, show)
-    console().print(_size_table(reports, f"{model} → {out}"))
     write_json(json_file, "dequantize", _result(model, out, reports))
+    console().print(_size_table(reports, f"{model} → {out}"))
 
 
 def _dtype(text: str) -> str:

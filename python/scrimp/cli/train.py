@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from scrimp.cli import options as opt
+from scrimp.cli.launched import joined, launch
 from scrimp.cli.outcome import check_outputs, console, format_bytes, hint, progress, write_json
 
 if TYPE_CHECKING:
@@ -52,7 +53,8 @@ def train(
 ) -> None:
     """Train a linear model on a data file, hold out rows for a score, and show the bill.
 
-    Numbers are standardised and categories one-hot encoded; the encoder is stored in the model.
+    Numbers are standardised and categories one-hot encoded; the encoder is stored in the model. Under
+    `mpiexec -n 4` or `torchrun` the processes join and share the rows.
 
     Example: scrimp train flights.csv --target arr_delay --categorical auto --drop tailnum,time_hour
     --missing drop --data-bits 8 --workers 2 --compress int4 --out model.safetensors
@@ -60,7 +62,13 @@ def train(
     from scrimp.cli.tabular import Split
     from scrimp.cost import Budget, Prices
 
-    check_outputs(out, json_file, checkpoint)
+    mine = launch()
+    if mine.size > 1 and workers > 1:
+        raise typer.BadParameter(
+            f"{mine.launcher} started {mine.size} ranks, which share the rows: no --workers"
+        )
+    if mine.rank == 0:
+        check_outputs(out, json_file, checkpoint)
     prices = Prices.load(prices_file)
     limits = {"usd": max_usd, "seconds": max_seconds, "bytes": max_bytes}
     settings = {
@@ -84,14 +92,16 @@ def train(
             opt.names(categorical), standardize=not raw_numbers, max_categories=max_categories
         )
         fitted, facts = _fit(split, encoder, alpha, settings, show)
+    if mine.rank > 0:
+        return
     model_bytes = fitted.save(out)
     bill = _bill_of(fitted.model, model_bytes, prices)
     result = {"data": str(data), "out": str(out), **facts, "model_bytes": model_bytes, "usd": bill.total_usd}
-    console().print(_table(result, bill))
-    console().print(bill)
     if workers > 1 and compress != "raw" and bill.usage.wire_bytes == bill.usage.raw_bytes:
         hint("nothing was compressed: what this solver sends is below --raw-below, or exact by design")
     write_json(json_file, "train", result | {"bill": bill.to_dict()})
+    console().print(_table(result, bill))
+    console().print(bill)
 
 
 def _fit(
@@ -104,7 +114,8 @@ def _fit(
     X = encoder.transform(split.train)
     model = estimator(split.task, alpha, settings)
     show(f"{type(model).__name__} on {X.shape[0]:,} rows × {X.shape[1]:,} columns")
-    model.fit(X, y)
+    with joined():
+        model.fit(X, y)
     fitted = TabularModel(model, encoder, split.target, split.task)
     facts = {
         "target": split.target,

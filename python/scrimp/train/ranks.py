@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, TypeVar
 
 from scrimp.comm import Comm, run, single
@@ -12,6 +14,22 @@ from scrimp.usage import Usage
 
 Result = TypeVar("Result")
 TIMEOUT_S = 600.0
+
+
+_joined: ContextVar[Comm | None] = ContextVar("joined", default=None)
+
+
+@contextmanager
+def joining(comm: Comm) -> Iterator[None]:
+    """Let every fit inside the block run on the ranks of `comm`, as if it were given to each.
+
+    For programs that a launcher started many times (mpiexec, torchrun): all ranks make the same fits.
+    """
+    token = _joined.set(comm)
+    try:
+        yield
+    finally:
+        _joined.reset(token)
 
 
 def on_ranks(
@@ -33,7 +51,7 @@ def on_ranks(
     workers : int
         Processes to start on this machine; 1 calls `fn` here.
     comm : Comm, optional
-        Join these ranks instead of starting any; every rank makes the same call.
+        Join these ranks instead of starting any; every rank makes the same call. Default: those of `joining`.
     timeout : float
         Seconds that a rank waits for another.
 
@@ -46,6 +64,8 @@ def on_ranks(
     """
     if workers < 1:
         raise ValueError(f"workers must be at least 1, got {workers!r}")
+    if comm is None:
+        comm = _joined.get()
     if comm is not None and workers != 1:
         raise ValueError(
             f"give either comm or workers, got a comm of {comm.size} ranks and workers={workers}"
