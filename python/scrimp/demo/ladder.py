@@ -145,7 +145,7 @@ def machine() -> dict[str, Any]:
 
 def _price_note() -> str:
     prices = Prices.load()
-    return f"{prices.name}, {prices.source}, {prices.date}"
+    return f"{prices.name} ({prices.date})"
 
 
 def _line(rung: RungResult, metric: str) -> str:

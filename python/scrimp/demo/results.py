@@ -134,7 +134,7 @@ def columns(metric: str) -> tuple[Column, ...]:
             "wire sent", lambda r: r.usage.wire_bytes, format_bytes, against=lambda r, b: r.usage.raw_bytes
         ),
         Column("data", lambda r: r.data_bytes, format_bytes),
-        Column("model", lambda r: r.model_bytes, format_bytes),
+        Column("model", lambda r: r.model_bytes, format_bytes, 0.01),
         Column("dollars", lambda r: r.usd, format_usd, NOISE),
     )
 
@@ -253,7 +253,8 @@ def saved_text(rung: RungResult, baseline: RungResult, metric: str) -> str:
         if share is not None and abs(share) >= 0.01:
             parts.append(f"{WORDS[name]} {factor_text(1.0 - share)}")
     difference = rung.score - baseline.score
-    return ", ".join((f"{METRICS[metric]} {difference:+.4f}", *parts))
+    changed = "±0" if abs(difference) < 0.00005 else f"{'+' if difference > 0 else '−'}{abs(difference):.4f}"
+    return ", ".join((f"{METRICS[metric]} {changed}", *parts))
 
 
 def factor_text(factor: float) -> str:
