@@ -75,6 +75,15 @@ def test_a_teacher_of_something_else_is_refused(trips, tmp_path):
     assert not (tmp_path / "s").exists()
 
 
+def test_classes_are_distilled(trips, tmp_path):
+    args = ("--drop", "hours", "-o", tmp_path / "s", "--json", tmp_path / "d.json")
+    with threadpool_limits(1):
+        run("distill", trips, "-t", "by", *args)
+    report = read_json(tmp_path / "d.json", "distill")["report"]
+    assert report["metric"] == "accuracy"
+    assert "accuracy" in run("evaluate", tmp_path / "s", trips).stdout
+
+
 def test_plan_gives_reasons_and_a_command_that_works(trips, tmp_path):
     args = ("--categorical", "auto", "--reach", 0.5, "--json", tmp_path / "p.json")
     shown = run("plan", trips, "-t", "hours", *args).stdout

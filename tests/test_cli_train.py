@@ -111,6 +111,28 @@ def test_unseen_category_is_a_note_not_an_error(model, tmp_path):
     assert "note: 2 rows have a value of 'by' that was not there in training" in result.stderr
 
 
+def test_classification_of_text_labels(tmp_path):
+    label = np.where(KM + RNG.normal(0, 2, N) > 100, "far", "near")
+    data = write_csv(tmp_path / "t.csv", {"km": KM, "by": BY, "label": label})
+    out = tmp_path / "m.safetensors"
+    run("train", data, "-t", "label", "--categorical", "auto", "-o", out, "--json", tmp_path / "r.json")
+    document = read_json(tmp_path / "r.json", "train")
+    assert document["task"] == "classification"
+    assert document["accuracy"] > 0.93
+    run("predict", out, data, "--out", tmp_path / "p.csv")
+    predicted = read_table(tmp_path / "p.csv").column("label")
+    assert np.mean(predicted == label) > 0.93
+    assert "accuracy 0.9" in run("evaluate", out, data).stdout
+
+
+def test_classification_of_whole_numbers_gives_whole_numbers(tmp_path):
+    np.savez(tmp_path / "t.npz", X=np.c_[KM, HOURS].astype(np.float32), y=(KM > 100).astype(np.float64))
+    out = tmp_path / "m.safetensors"
+    run("train", tmp_path / "t.npz", "-t", "y", "--task", "classification", "-o", out)
+    run("predict", out, tmp_path / "t.npz", "-o", tmp_path / "p.csv")
+    assert set((tmp_path / "p.csv").read_text().split()) == {"y", "0", "1"}
+
+
 def test_levers_change_bits_and_keep_the_score(trips, tmp_path):
     out, result = tmp_path / "m.safetensors", tmp_path / "r.json"
     levers = ("--data-bits", 8, "--weight-bits", 8)

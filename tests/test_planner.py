@@ -120,6 +120,14 @@ def test_lambda_max_and_noise_scale_match_their_definitions():
     assert noise == pytest.approx(max(1.0, g.var(0).sum() / power))
 
 
+def test_classes_are_planned_with_accuracy():
+    labels = np.where(Y + RNG.normal(size=len(Y)) > 0, "yes", "no")
+    made = scrimp.plan(X[:4000], labels[:4000])
+    assert made.estimator == "LogisticRegression"
+    assert made.pilot.metric == "accuracy"
+    assert made.predicted.score > 0.8
+
+
 @pytest.mark.parametrize(
     ("X", "y", "said"),
     [
