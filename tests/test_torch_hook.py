@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -132,3 +135,19 @@ def test_tensors_without_ddp() -> None:
         x = torch.arange(6, dtype=dtype).reshape(2, 3).T
         all_reduce(x, scrimp.comm.single(), codec="int8", op="sum")
         assert x.tolist() == [[0, 3], [1, 4], [2, 5]]
+
+
+def test_the_example_for_distributed_data_parallel_runs() -> None:
+    example = Path(__file__).resolve().parent.parent / "examples" / "ddp_digits.py"
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        str(example),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+    assert "times less" in done.stdout
