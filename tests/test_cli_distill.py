@@ -98,6 +98,15 @@ def test_plan_gives_reasons_and_a_command_that_works(trips, tmp_path):
     assert read_json(tmp_path / "r.json", "train")["r2"] > 0.5
 
 
+def test_the_command_of_a_plan_repeats_what_was_said_of_the_data(trips, tmp_path):
+    np.savez(tmp_path / "t.npz", X=np.c_[KM, HOURS], y=(BY == "air").astype(int))
+    said = ["--task", "classification", "--raw-numbers", "--seed", "3", "--max-categories", "9"]
+    run("plan", tmp_path / "t.npz", "-t", "y", *said, "--json", tmp_path / "p.json")
+    command = read_json(tmp_path / "p.json", "plan")["command"]
+    assert "--task classification" in command
+    assert "--max-categories 9 --seed 3 --raw-numbers" in command
+
+
 def test_plan_out_of_reach_is_a_note(trips):
     result = run("plan", trips, "-t", "hours", "--categorical", "auto", "--reach", 0.999)
     assert "not expected to be met" in result.stderr

@@ -63,7 +63,15 @@ def plan(
         made = make_plan(
             X, y, target=reach, budget=budget, task=split.task, alpha=alpha, prices=prices, seed=seed
         )
-    given = {"--categorical": categorical, "--drop": drop, "--missing": missing if missing != "error" else ""}
+    given: dict[str, str | bool] = {
+        "--task": task or "",
+        "--categorical": categorical,
+        "--drop": drop,
+        "--missing": missing if missing != "error" else "",
+        "--max-categories": str(max_categories) if max_categories != 256 else "",
+        "--seed": str(seed) if seed else "",
+        "--raw-numbers": raw_numbers,
+    }
     command = _command(data, target, given, made)
     write_json(json_file, "plan", {"data": str(data), "target": target, "command": command, **made.to_dict()})
     console().print(f"{data}: {len(X):,} rows × {encoder.width:,} columns")
@@ -74,9 +82,10 @@ def plan(
         hint("what was asked for is not expected to be met; this is the best within the limits")
 
 
-def _command(data: Path, target: str, given: dict[str, str], made: Plan) -> str:
+def _command(data: Path, target: str, given: dict[str, str | bool], made: Plan) -> str:
     words = ["scrimp", "train", str(data), "--target", target]
-    words += [word for key, value in given.items() if value for word in (key, value)]
+    for option, value in given.items():
+        words += [option] if value is True else [option, str(value)] if value else []
     choice = made.choice
     words += ["--alpha", f"{choice['alpha']:.6g}", "--solver", choice["solver"]]
     words += ["--data-bits", str(choice["data_bits"]), "--weight-bits", str(choice["weight_bits"])]

@@ -200,8 +200,9 @@ def _lost_by_weight_bits(bench: _Bench, solver: str, best: float) -> dict[int, f
 
 
 def _learning_curve(rows: tuple[int, ...], scores: tuple[float, ...]) -> tuple[float, float]:
-    """Fit `limit − slope / rows` by least squares; a curve that falls with more rows counts as flat."""
-    slope, limit = np.polyfit(1.0 / np.array(rows, np.float64), scores, 1)
+    """Fit `limit − slope / rows`, rows as weights; a curve that falls with more rows counts as flat."""
+    sizes = np.array(rows, np.float64)
+    slope, limit = np.polyfit(1.0 / sizes, scores, 1, w=np.sqrt(sizes))
     return (float(limit), float(-slope)) if slope < 0 else (max(scores), 0.0)
 
 
