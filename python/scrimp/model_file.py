@@ -26,8 +26,6 @@ MODEL_CLASSES = {
     "LinearRegression": "scrimp.linear_model",
     "Ridge": "scrimp.linear_model",
     "RidgeCV": "scrimp.linear_model",
-    "ElasticNet": "scrimp.linear_model",
-    "Lasso": "scrimp.linear_model",
     "LogisticRegression": "scrimp.linear_model",
     "SGDRegressor": "scrimp.linear_model",
     "SGDClassifier": "scrimp.linear_model",

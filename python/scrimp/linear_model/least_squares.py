@@ -13,12 +13,21 @@ from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
-from scrimp.cost import bill
+from scrimp.cost import Meter, bill
 from scrimp.linear_model.choice import Choice, choose_solver
 from scrimp.linear_model.gradient_fit import GradientFit, is_narrow
 from scrimp.linear_model.inputs import Inputs, prediction_rows, training_rows
 from scrimp.linear_model.persistence import Persistent
-from scrimp.train.normal import NormalOptions, NormalSolution, RunOptions, fits_one_leaf, solve_normal
+from scrimp.matrix import QuantizedMatrix
+from scrimp.train.normal import (
+    NormalOptions,
+    NormalSolution,
+    RunOptions,
+    fits_one_leaf,
+    solve_gram,
+    solve_normal,
+)
+from scrimp.train.online import OnlineGram
 from scrimp.train.ranks import on_ranks
 from scrimp.usage import Usage
 
@@ -27,6 +36,8 @@ GRAM_PASSES, CG_PASSES = 30, 1000
 
 class LeastSquares(GradientFit, Persistent, MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ignore[misc]
     """Least squares with a penalty α‖w‖²; subclasses say what α is."""
+
+    _online: OnlineGram | None = None
 
     def _alpha(self, k: int) -> NDArray[np.float64]:
         """Return the penalty of each of k outputs."""
@@ -56,12 +67,16 @@ class LeastSquares(GradientFit, Persistent, MultiOutputMixin, RegressorMixin, Ba
         choice = choose_solver(self.solver, n, d, self.compress, self.shard, self.sync_every)
         solve = self._by_sums if choice.solver in ("gram", "cg") else self._by_gradients
         solution, usage = solve(inputs, alpha, choice, started)
+        self._finish(solution, inputs, f"{choice.solver}: {choice.reason}", usage)
+        self._online = None
+        return self
+
+    def _finish(self, solution: NormalSolution, inputs: Inputs, why: str, usage: Usage) -> None:
         self._keep(solution, inputs)
-        self.solver_ = f"{choice.solver}: {choice.reason}; {solution.how}"
+        self.solver_ = f"{why}; {solution.how}"
         self.n_iter_ = solution.n_iter
         self.rank_ = solution.rank
         self.bill_ = bill(usage)
-        return self
 
     def predict(self, X: Any) -> NDArray[Any]:
         """Predict targets.
@@ -134,3 +149,43 @@ class LeastSquares(GradientFit, Persistent, MultiOutputMixin, RegressorMixin, Ba
         self.intercept_ = float(intercept[0]) if vector else intercept
         if not self.fit_intercept:
             self.intercept_ = 0.0
+
+
+class OnlineLeastSquares(LeastSquares):
+    """Least squares that rows can be added to."""
+
+    def partial_fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
+        """Add rows to those of the calls before, and solve for all of them.
+
+        The Gram matrix is summed in float64 by leaves of 4,096 rows: the same bits however the rows are cut
+        into calls, and the coefficients of `fit` to 1e-6. `fit` forgets these rows.
+
+        Parameters
+        ----------
+        X : array[n, d] or frame
+        y : array[n] or array[n, k]
+        sample_weight : array[n], optional
+
+        Returns
+        -------
+        self
+        """
+        online = self._online
+        with Meter() as meter:
+            inputs = training_rows(self, X, y, sample_weight, reset=online is None)
+            if isinstance(inputs.X, QuantizedMatrix):
+                raise TypeError("partial_fit takes arrays of rows; fit takes a QuantizedMatrix")
+            self._check_options()
+            if online is None:
+                online = OnlineGram(inputs.X.shape[1], inputs.y.shape[1], self.threads)
+            if inputs.y.shape[1] != online.k:
+                raise ValueError(
+                    f"y must have {online.k} columns as in the first call, got {inputs.y.shape[1]}"
+                )
+            online.add(inputs.X, inputs.y, inputs.weight)
+            alpha = self._alpha(online.k)
+            solution = solve_gram(online.gram(), NormalOptions(alpha, self.fit_intercept))
+        self._warn_of(solution, alpha, online.d)
+        self._finish(solution, inputs, "gram: partial_fit", meter.usage)
+        self._online = online
+        return self

@@ -262,6 +262,12 @@ def _identity(X: Any, y: Matrix, sample_weight: Matrix | None, options: NormalOp
     return facts | {name: getattr(options, name) for name in ("fit_intercept", "data_bits", "refine", "seed")}
 
 
+def solve_gram(gram: Gram, options: NormalOptions) -> NormalSolution:
+    """Solve with a Gram matrix alone, on this process."""
+    with one_thread():
+        return _directly(Centred.of(gram, options), "float64 Gram, row by row as they came")
+
+
 def fits_one_leaf(X: Any, options: NormalOptions) -> bool:
     """Whether the rows are so few that they are solved directly, in float64, by one process."""
     return X.shape[0] <= LEAF_ROWS and not isinstance(X, QuantizedMatrix) and options.refine
@@ -347,7 +353,8 @@ def _directly(problem: Centred, how: str) -> NormalSolution:
     solver = Solver.of(problem)
     if solver is None or solver.smallest_pivot() < 1e-12:
         pseudo = Solver.pseudo(problem)
-        return problem.solution(pseudo(problem.b), how, rank=pseudo.rank())
+        rank = pseudo.rank() + int((~problem.used).sum())
+        return problem.solution(pseudo(problem.b), how, rank=rank)
     return problem.solution(solver(problem.b), how)
 
 
