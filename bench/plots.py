@@ -36,12 +36,12 @@ def bars(axes, cases: dict[str, dict], title: str) -> None:
     for y, name in enumerate(names):
         case = cases[name]
         peers = sorted(case["peers"].items(), key=lambda item: -item[1])[:3]
-        height = 0.8 / (1 + len(peers))
-        axes.barh(y + 0.4 - height / 2, case["ours"], height, color=OURS)
+        height = 0.2
+        axes.barh(y + 0.3, case["ours"], height, color=OURS)
         for k, (peer, value) in enumerate(peers):
-            place = y + 0.4 - height * (k + 1.5)
-            axes.barh(place, value, height, color=PEERS[k % len(PEERS)])
-            axes.text(value * 1.05, place, peer, va="center", fontsize=5.5, color="#444444")
+            place = y + 0.3 - height * (k + 1)
+            axes.barh(place, value, height, color=PEERS[k])
+            axes.text(value * 1.05, place, peer, va="center", fontsize=5.5, color="#333333", zorder=3)
         if case["limit"]:
             axes.plot([case["limit"]] * 2, [y - 0.4, y + 0.4], color=LIMIT, lw=1.2)
     axes.set_yticks(range(len(names)), [name.replace("_", " ") for name in names], fontsize=7)
@@ -79,17 +79,19 @@ def plot_error(rows: list[dict], path: Path) -> None:
         lw=1,
         label="rate-distortion bound of the normal distribution",
     )
-    for row in rows:
+    for k, row in enumerate(sorted(rows, key=lambda r: (r["bits"], -r["nmse"]["normal"]))):
         values = list(row["nmse"].values())
         color = OURS if row["spec"].startswith("rot") else "#c05621" if "mse" in row["spec"] else "#2b6cb0"
         axes.plot([row["bits"]] * 2, [min(values), max(values)], color=color, lw=1.2)
         axes.plot(row["bits"], row["nmse"]["normal"], "o", color=color, ms=4)
+        left = row["spec"].startswith("rot") or (k % 2 == 1 and row["spec"] != "sign")
         axes.annotate(
             row["spec"],
             (row["bits"], row["nmse"]["normal"]),
-            xytext=(4, 3),
+            xytext=(-5 if left else 5, -2),
             textcoords="offset points",
-            fontsize=6.5,
+            ha="right" if left else "left",
+            fontsize=6,
         )
     axes.set_yscale("log")
     axes.set_xscale("log", base=2)

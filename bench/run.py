@@ -21,6 +21,7 @@ from suites import SUITES, Case
 from table import print_rows
 
 HERE = Path(__file__).resolve().parent
+ENOUGH_SECONDS = 3.0  # after three rounds, a contestant that is this slow is not asked again
 UNFAIR = {"OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "SCRIMP_ISA"}
 
 
@@ -67,6 +68,8 @@ def measure(case: Case, contestants: list[Contestant], rounds: int) -> dict[str,
             results[contestant.name.strip("_")] = {"error": answer["error"]}
     for _ in range(rounds):
         for contestant, variant in entered:
+            if sum(results[variant]["times"]) > ENOUGH_SECONDS and len(results[variant]["times"]) >= 3:
+                continue
             answer = contestant.ask({"do": "time", "variant": variant})
             if "error" in answer:
                 results[variant]["error"] = answer["error"]

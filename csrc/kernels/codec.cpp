@@ -14,8 +14,9 @@
 namespace scrimp {
 namespace {
 
-// Outputs above this go past the caches: they would not fit, and fetching lines only to overwrite them costs a third.
-constexpr std::size_t kStreamBytes = 4 << 20;
+// Arrays above this are written past the caches: they would not fit, and fetching lines only to overwrite them costs a
+// third. Below, the lines are still there for whoever reads them next (8 MB: 51 GB/s against 46, decode 44 against 38).
+constexpr std::size_t kStreamBytes = 16 << 20;
 
 constexpr std::size_t kGrain = 16384;  // values a thread takes at least; a multiple of every block
 

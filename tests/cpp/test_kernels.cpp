@@ -162,21 +162,21 @@ void expect_cast_bytes(std::size_t n) {
 }
 
 TEST(Kernels, CastsAreTheBytesThatTheHeadersDefine) {
-  for (std::size_t n : {1, 31, 32, 1000, 100003, 2000003}) {
+  for (std::size_t n : {1, 31, 32, 1000, 100003}) {
 #define SCRIMP_EXPECT(C) expect_cast_bytes<C>(n);
     SCRIMP_CAST_CODECS(SCRIMP_EXPECT)
 #undef SCRIMP_EXPECT
   }
 }
 
-// Streams of 4 MB and more leave by another way, from and to addresses that are no multiple of a cache line.
+// Arrays of 16 MB and more leave by another way, from and to addresses that are no multiple of a cache line.
 TEST(Kernels, LargeArraysAreTheBytesOfTheirParts) {
-  const std::size_t n = (5 << 20) / 4 + 77, part = 1 << 15;
+  const std::size_t n = (17 << 20) / 4 + 77, part = 1 << 15;
   const std::vector<float> x = samples(n)[0].x;
-  for (const char* name : {"int8", "int4", "sign"}) {
+  for (const char* name : {"int8", "int4", "sign", "bf16", "e4m3"}) {
     const Codec codec(name, {});
     const Codec::EncodeArgs args{.threads = 1};
-    for (std::size_t shift : {0, 1, 33}) {
+    for (std::size_t shift : {1, 32}) {
       std::vector<std::uint8_t> whole(codec.nbytes(n) + 128, 0xaa), parts(codec.nbytes(n));
       codec.encode(view_of(x), whole.data() + shift, args);
       for (std::size_t i = 0; i < n; i += part) {
