@@ -123,9 +123,11 @@ def test_notes_name_what_does_not_pay(result):
 def test_text_and_colour_tables_hold_every_rung(result):
     from rich.console import Console
 
-    console = Console(width=100, file=io.StringIO(), record=True)
-    console.print(result)
-    for text in (str(result), console.export_text()):
+    consoles = [Console(width=99, file=io.StringIO(), record=True, markup=m) for m in (True, False)]
+    for console in consoles:
+        console.print(result)
+    for text in (str(result), *(console.export_text() for console in consoles)):
+        assert "[dim]" not in text
         assert [name for name in NAMES if name in text] == NAMES
         assert "0.8692" in text
         assert "536 MB" in text

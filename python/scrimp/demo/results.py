@@ -11,6 +11,7 @@ from scrimp.usage import Usage
 
 if TYPE_CHECKING:
     from rich.console import Group, RenderableType
+    from rich.text import Text
 
 SCHEMA = "scrimp.demo/1"
 NOISE = 0.05  # seconds and memory closer than this to the baseline count as equal
@@ -323,6 +324,7 @@ def _rich_changes(result: DemoResult) -> RenderableType:
     return table
 
 
-def _painted(text: str, tone: str) -> str:
-    style = TONES[tone]
-    return f"[{style}]{text}[/{style}]" if style else text
+def _painted(text: str, tone: str) -> Text:
+    from rich.text import Text
+
+    return Text(text, style=TONES[tone])
