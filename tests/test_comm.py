@@ -17,7 +17,7 @@ CODECS = [
 LENGTHS = [0, 1, 2, 127, 128, 129, 1000, 1009]
 
 
-CEILINGS = [(16, 2e-3), (7, 1e-2), (6, 1e-2), (4, 0.12), (3, 0.5), (1, 3.0)]
+CEILINGS = [(16, 2e-3), (7, 1e-2), (6, 1e-2), (4, 0.12), (3, 0.5), (0, 3.0)]
 
 
 def values_of(rank: int, n: int, dtype: type = np.float32) -> np.ndarray:

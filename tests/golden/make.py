@@ -6,13 +6,14 @@ from pathlib import Path
 import numpy as np
 
 import scrimp
+from scrimp.codecs import codec_choices
 
 HERE = Path(__file__).resolve().parent
 
 
 def specs_of(name: str) -> list[str]:
     """All variants of a codec that write different bytes."""
-    choices = scrimp.codecs.codec_choices(name)
+    choices = codec_choices(name)
     base = "step:k=0.125" if name == "step" else name
     join = "," if ":" in base else ":"
     found = [base]
