@@ -25,6 +25,7 @@
 #include "codecs/rot4.h"
 #include "codecs/sign.h"
 #include "codecs/step.h"
+#include "codecs/topk.h"
 
 #define SCRIMP_CAST_CODECS(X) X(Raw) X(F16) X(BF16) X(E4M3) X(E5M2)
 
@@ -43,6 +44,7 @@
   X(Rot4<1024>) X(Rot4<256>)                        \
   X(Rot3<1024>) X(Rot3<256>)                        \
   X(Rot2<1024>) X(Rot2<256>)                        \
-  X(Rot1<1024>) X(Rot1<256>)
+  X(Rot1<1024>) X(Rot1<256>)                        \
+  X(TopK)
 
 #define SCRIMP_STEP_CODECS(X) X(Step8) X(Step16)
