@@ -19,7 +19,7 @@ constexpr std::uint32_t kGroup = 16;  // blocks that are worked on together: one
 
 // Nearest integer, half to even. One instruction on x86, where rintf and a cast would be two.
 SCRIMP_HD std::int32_t round_even(float x) {
-#if defined(__x86_64__)
+#if defined(__x86_64__) && !defined(__clang__)
   return __builtin_irintf(x);
 #else
   return static_cast<std::int32_t>(rintf(x));
