@@ -15,6 +15,7 @@ from scrimp.linear_model.inputs import Inputs
 from scrimp.linear_model.weights import Coefficients
 from scrimp.matrix import QuantizedMatrix, product
 from scrimp.train import Fit, minimize
+from scrimp.train.dense import one_thread
 from scrimp.train.linear import (
     CURVATURE,
     CodeRows,
@@ -191,7 +192,10 @@ class GradientFit:
             "budget": self.budget,
             "checkpoint": self.checkpoint,
         }
-        return minimize(objective, start, data, **(options | changes))
+        with (
+            one_thread()
+        ):  # the rows are the kernels' work; threads for small matrices only wait for each other
+            return minimize(objective, start, data, **(options | changes))
 
     def _store(
         self: Any, w: NDArray[np.float64], scatter: NDArray[np.float64], narrow: bool
