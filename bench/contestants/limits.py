@@ -44,7 +44,7 @@ def limits(*kinds: str):
             return LIBRARY.seconds_of(kind, *pointers, ctypes.c_size_t(n), threads, repeats)
 
         def variant(kind: int):
-            repeats = max(1, int(0.02 / seconds(kind, 3)))
+            repeats = max(1, int(0.001 / seconds(kind, 3)))
             return lambda: {"seconds": seconds(kind, repeats)}
 
         return {f"limit: {kind}": variant(KINDS[kind]) for kind in kinds}
