@@ -80,7 +80,18 @@ def codec_cases() -> list[Case]:
     ]
 
 
+def collective_cases() -> list[Case]:
+    return [
+        Case(
+            "collectives", "all_reduce", "GB/s", 1, {"n": megabytes * MB // 4, "ranks": ranks}, megabytes * MB
+        )
+        for ranks in (2, 4)
+        for megabytes in (1, 16, 256)
+    ]
+
+
 SUITES = {
+    "collectives": Suite(collective_cases(), ["collectives_"]),
     "codecs": Suite(
         codec_cases(),
         [

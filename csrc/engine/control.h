@@ -22,6 +22,7 @@ struct alignas(64) RankState {
   std::atomic<std::uint32_t> phase;
   std::atomic<std::int32_t> pid;
   std::atomic<std::uint64_t> barriers;   // barriers this rank has entered
+  std::atomic<std::uint64_t> beats;      // grows while it waits: who does not beat is computing, stopped or dead
   std::atomic<std::uint64_t> operation;  // how many operations it has entered << 32 | tag of the last
 };
 

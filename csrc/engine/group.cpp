@@ -170,6 +170,8 @@ void Group::wait(Waitable& what, double timeout_s, const std::string& label) {
 Progress Group::sleep(Waitable& what, double& waited_s, double timeout_s, const std::string& label) {
   using clock = std::chrono::steady_clock;
   RankState& me = state(rank_);
+  if (waited_s == 0) count_beats();
+  me.beats.fetch_add(1);
   const std::uint32_t seen = me.doorbell.load();
   me.sleeping.store(1);
   // A ring before this store is seen by advance(); one after it changes the word that futex_wait compares.
@@ -183,7 +185,7 @@ Progress Group::sleep(Waitable& what, double& waited_s, double timeout_s, const 
   const double slept_s = std::chrono::duration<double>(clock::now() - start).count();
   waited_s += std::min(slept_s, kSliceMs * 1e-3);
   if (interrupted || slept_s >= kSliceMs * 1e-3) poll_host();
-  const Ending late = waited_s >= timeout_s ? Ending{Cause::kStuck, last_missing(what)} : absent(what);
+  const Ending late = waited_s >= timeout_s ? Ending{Cause::kStuck, culprit(what)} : absent(what);
   if (late.cause == Cause::kNone) return Progress::kIdle;
   progress = what.advance();  // it may have come right before its sender left
   if (progress != Progress::kIdle) return progress;
@@ -205,15 +207,22 @@ void Group::poll_host() {
   }
 }
 
-// The rank to blame: of those waited for, the one that is furthest behind; who sleeps waits for somebody itself.
-int Group::last_missing(const Waitable& what) const {
-  int worst = -1;
-  auto standing = [this](int rank) {
-    return std::pair(state(rank).operation.load() >> 32, state(rank).sleeping.load());
-  };
-  for (int rank = 0; rank < size(); ++rank)
-    if (what.waits_for(rank) && (worst < 0 || standing(rank) < standing(worst))) worst = rank;
-  return worst;
+// The rank to blame: not one that itself waits for somebody, as its beats since the beginning of this wait show.
+int Group::culprit(const Waitable& what) const {
+  int missing = -1, silent = -1;
+  for (int rank = size() - 1; rank >= 0; --rank) {
+    if (rank == rank_) continue;
+    const bool waited_for = what.waits_for(rank), beats = state(rank).beats.load() != beats_[static_cast<std::size_t>(rank)];
+    if (waited_for && !beats) return rank;
+    if (waited_for) missing = rank;
+    if (!beats) silent = rank;
+  }
+  return silent >= 0 ? silent : missing;
+}
+
+void Group::count_beats() {
+  beats_.resize(static_cast<std::size_t>(size()));
+  for (int rank = 0; rank < size(); ++rank) beats_[static_cast<std::size_t>(rank)] = state(rank).beats.load();
 }
 
 // Whether somebody that is waited for will never come.

@@ -105,7 +105,8 @@ class Group {
   void wait_barrier(double timeout_s, const std::string& label);
   Ending absent(const Waitable& what) const;
   bool in_other_operation(int rank) const;
-  int last_missing(const Waitable& what) const;
+  int culprit(const Waitable& what) const;
+  void count_beats();
   void poll_host();
 
   std::shared_ptr<const Segment> segment_;
@@ -116,6 +117,7 @@ class Group {
   std::shared_ptr<std::vector<Extent>> outboxes_;
   int rank_;
   int last_outbox_ = 0;
+  std::vector<std::uint64_t> beats_;  // of all ranks when the present wait began
   std::size_t workspace_size_ = 0;
   std::unique_ptr<float[]> workspace_;
   double timeout_s_;

@@ -126,6 +126,18 @@ TEST(Engine, AStuckRankEndsTheWaitOfAllAfterTheTimeout) {
     });
 }
 
+TEST(Engine, WhoWaitsForAStuckRankIsNotBlamedForIt) {
+  std::vector<std::unique_ptr<Group>> groups = Group::create_threads(3, 0.5);
+  std::vector<std::jthread> ranks;
+  for (const int rank : {0, 1})  // 0 waits for 1, which waits for 2, which never comes
+    ranks.emplace_back([&, rank] {
+      std::byte in;
+      const Message recv{rank + 1, &in, 1};
+      const std::string text = error_of([&] { groups[static_cast<std::size_t>(rank)]->exchange({}, {&recv, 1}, 1, "test"); });
+      EXPECT_NE(text.find("rank 2"), std::string::npos) << text;
+    });
+}
+
 TEST(Engine, WhatPollThrowsEndsTheWaitOfAll) {
   struct Stop {};
   on_all_ranks(2, 0, [](Group& group) {
