@@ -4,6 +4,9 @@ from pathlib import Path
 
 import pytest
 
+# Programs, not tests: they need peers, or run for as long as they are told.
+collect_ignore_glob = ["golden/*.py", "fuzz/*.py", "faults.py"]
+
 KERNEL_FILES = {
     "test_codec_error",
     "test_codec_recorded",
