@@ -258,12 +258,25 @@ def test_the_choice_of_a_solver_is_told_with_its_reason(rows):
         ({"weight_bits": 2}, "weight_bits"),
         ({"refine": True}, "refine"),
         ({"workers": 0}, "workers"),
+        ({"workers": 1.5}, "workers"),
+        ({"threads": -1}, "threads"),
+        ({"sync_every": 0}, "sync_every"),
+        ({"raw_below": -1}, "raw_below"),
+        ({"max_iter": 0}, "max_iter"),
+        ({"batch_size": 1.5}, "batch_size"),
         ({"tol": 0.0}, "tol"),
+        ({"tol": "a"}, "tol"),
+        ({"solver": "sgd", "compress": ("int8",)}, "compress"),
     ],
 )
 def test_wrong_options_are_named(rows, change, message):
     with pytest.raises(ValueError, match=message):
         Ridge(**change).fit(*rows)
+
+
+def test_a_budget_of_another_type_is_refused(rows):
+    with pytest.raises(TypeError, match="Budget"):
+        Ridge(budget=5).fit(*rows)
 
 
 def test_a_solver_that_ran_out_of_passes_warns(rows):

@@ -95,3 +95,7 @@ def test_pack_refuses_what_it_cannot_describe():
         scrimp.pack(np.array(["a"]), "raw")
     with pytest.raises(ValueError, match="unknown codec"):
         scrimp.pack(X, "int99")
+
+
+def test_the_codec_of_a_packet_may_be_named():
+    assert scrimp.pack(X, codec="int4") == scrimp.pack(X, scrimp.codec("int4"))

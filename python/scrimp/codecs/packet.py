@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from scrimp import _core
-from scrimp.codecs.base import Codec, codec
+from scrimp.codecs.base import Codec
+from scrimp.codecs.base import codec as codec_of
 from scrimp.errors import CodecError
 
 MAGIC = b"scrp"
@@ -29,15 +30,15 @@ _DTYPES = {
 _CODES = {dtype: code for code, dtype in _DTYPES.items()}
 
 
-def pack(x: ArrayLike, spec: str | Codec, **key: Any) -> bytes:
+def pack(x: ArrayLike, codec: str | Codec, **key: Any) -> bytes:
     """Encode an array into a packet that says what it is.
 
     Parameters
     ----------
     x : array of floats, any shape up to 32 dimensions
         `raw` takes integers and bools too.
-    spec : str or Codec
-        The codec.
+    codec : str or Codec
+        Which codec, as `scrimp.codec` takes it.
     **key
         Passed to `Codec.encode`: seed, step, nonfinite, threads.
 
@@ -51,7 +52,7 @@ def pack(x: ArrayLike, spec: str | Codec, **key: Any) -> bytes:
     >>> unpack(pack(np.eye(2, dtype=np.float32), "int8")).tolist()
     [[1.0, 0.0], [0.0, 1.0]]
     """
-    values, chosen = np.asarray(x), codec(spec)
+    values, chosen = np.asarray(x), codec_of(codec)
     if values.ndim > MAX_NDIM:
         raise ValueError(f"x must have at most {MAX_NDIM} dimensions, got {values.ndim}")
     if values.dtype not in _CODES:
@@ -154,7 +155,7 @@ def packet_nbytes(shape: Sequence[int], spec: str | Codec, dtype: DTypeLike = np
     >>> packet_nbytes((2, 2), "int8") == len(pack(np.eye(2), "int8"))
     True
     """
-    chosen = codec(spec)
+    chosen = codec_of(spec)
     return _HEAD.size + 8 * len(shape) + len(chosen.spec) + chosen.nbytes(math.prod(shape), dtype)
 
 
@@ -190,7 +191,7 @@ def _read_head(view: memoryview) -> tuple[np.dtype[Any], tuple[int, ...], Codec,
 def _read_spec(name: bytes) -> Codec:
     try:
         text = name.decode("ascii")
-        chosen = codec(text)
+        chosen = codec_of(text)
     except ValueError as error:
         raise CodecError(f"packet names an unusable codec: {error}") from None
     if chosen.spec != text:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sklearn.utils import check_random_state
 
 from scrimp.comm import single
-from scrimp.cost import Meter
+from scrimp.cost import Budget, Meter
 from scrimp.linear_model.inputs import Inputs
 from scrimp.linear_model.weights import Coefficients
 from scrimp.matrix import QuantizedMatrix, product
@@ -36,6 +36,8 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "weight_bits": (32, 8, 4),
     "refine": ("auto", False),
 }
+# Options that count something, and the least that each may be; None where an option has a default of its own.
+COUNTS = {"workers": 1, "threads": 0, "batch_size": 1, "sync_every": 1, "raw_below": 0, "max_iter": 1}
 
 
 def _are_few(shape: tuple[int, int]) -> bool:
@@ -84,11 +86,14 @@ class GradientFit:
             value = getattr(self, name, known[0])
             if not any(value == one and type(value) is type(one) for one in known):
                 raise ValueError(f"{name} must be one of {', '.join(map(repr, known))}, got {value!r}")
-        for name in ("workers", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)!r}")
-        if not self.tol > 0:
+        for name, least in COUNTS.items():
+            value = getattr(self, name, None)
+            if value is not None and not (isinstance(value, int | np.integer) and value >= least):
+                raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
+        if not (isinstance(self.tol, int | float | np.number) and self.tol > 0):
             raise ValueError(f"tol must be above 0, got {self.tol!r}")
+        if self.budget is not None and not isinstance(self.budget, Budget):
+            raise TypeError(f"budget must be a scrimp.Budget or None, got {type(self.budget).__name__}")
 
     def _seed(self: Any) -> int:
         """Return a seed; None is 0, so that fits are the same from run to run."""

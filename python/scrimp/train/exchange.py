@@ -50,6 +50,9 @@ class Wire:
         `feedback="auto"` is ef14 for mini-batches (noisy gradients) and ef21 for full batches, and none where
         the codec loses nothing or is not contractive.
         """
+        if not isinstance(compress, str) and len(compress) != 2:
+            wish = "a codec, or one for gradients and one for weights"
+            raise ValueError(f"compress must be {wish}, got {compress!r}")
         gradient, weight = (compress, compress) if isinstance(compress, str) else compress
         chosen = codec(gradient)
         if feedback not in ("auto", "none", "ef14", "ef21"):
