@@ -9,6 +9,7 @@
 namespace scrimp {
 namespace {
 
+constexpr std::size_t kReadBytes = 16384;  // rows that are converted before the kernel takes them: half of an L1 cache
 constexpr std::size_t kChunkRows = 256;  // rows whose gradient is summed in T before it is added to the leaf's float64
 
 template <class E, class T>
@@ -59,15 +60,20 @@ class LeafGradient {
 
  private:
   void add_chunk(std::size_t begin, std::size_t n) {
+    std::fill(g_.begin(), g_.end(), T{0});
+    const std::size_t step = std::max(kBlockRows, kReadBytes / (args_.x.d * sizeof(E) + 1) / kBlockRows * kBlockRows);
+    for (std::size_t i = 0; i < n; i += step) add_rows(begin + i, std::min(step, n - i));
+    for (std::size_t i = 0; i < g_.size(); ++i) sum_[i] += static_cast<double>(g_[i]);
+  }
+
+  void add_rows(std::size_t begin, std::size_t n) {
     const Rows<E> rows = rows_.template read<E>(begin, n);
     read_values(args_.y, begin, n, y_.data());
     if (args_.weight.data) read_values(args_.weight, begin, n, weight_.data());
-    std::fill(g_.begin(), g_.end(), T{0});
     const bool y_is_class = loss_.over_outputs && args_.y.d != args_.k;
     kernel_of<E, T>(loss_)({rows.x, rows.stride, n, args_.x.d, args_.k, weights_.w.data(), weights_.bias.data(), y_.data(),
                             args_.weight.data ? weight_.data() : nullptr, static_cast<T>(args_.parameter), y_is_class,
-                            z_.data(), g_.data(), g0_.data(), &value_});
-    for (std::size_t i = 0; i < g_.size(); ++i) sum_[i] += static_cast<double>(g_[i]);
+                            rows.in_place, z_.data(), g_.data(), g0_.data(), &value_});
     if (!args_.weight.data) total_weight_ += static_cast<double>(n);
     else
       for (std::size_t i = 0; i < n; ++i) total_weight_ += static_cast<double>(weight_[i]);

@@ -44,10 +44,8 @@ inline void dot_rows(const E* const* row, std::size_t d, const T* w, T* z) {
       sum[r] = sum[r] + W::load(row_end) * W::load(w_end);
     }
   }
-  T lanes[kDotRows][W::kLanes];
-#pragma GCC unroll 8
-  for (int r = 0; r < kDotRows; ++r) sum[r].store(lanes[r]);
-  for (int r = 0; r < kDotRows; ++r) z[r] = sum_of_lanes(lanes[r]);
+#pragma GCC unroll 4
+  for (int r = 0; r < kDotRows; r += 2) sum_two(sum[r], sum[r + 1], z + r);
 }
 
 // ((0+1)+(2+3)) + ((4+5)+(6+7))
@@ -56,16 +54,31 @@ SCRIMP_HD V sum_of_eight(const V* v) {
   return ((v[0] + v[1]) + (v[2] + v[3])) + ((v[4] + v[5]) + (v[6] + v[7]));
 }
 
-// g[j] += Σ_r slope[r]·row[r][j] over the eight rows.
+// Address of what to fetch while a block is worked on: rows at least 16 KB ahead, if they lie one after the other.
+template <class E>
+SCRIMP_HD std::uintptr_t ahead_of(const E* row, std::size_t d) {
+  const std::size_t block = kBlockRows * d * sizeof(E);
+  return reinterpret_cast<std::uintptr_t>(row) + (block >= 16384 ? block : 16384);
+}
+
+// g[j] += Σ_r slope[r]·row[r][j] over the eight rows, while rows from `ahead` on are fetched (0: none).
 template <class E, class T>
-inline void add_rows(const E* const* row, std::size_t d, const T* slope, T* g) {
+inline void add_rows(const E* const* row, std::size_t d, const T* slope, T* g, std::uintptr_t ahead) {
   using W = Wide<T>;
+  constexpr std::size_t kStepBytes = kBlockRows * W::kLanes * sizeof(E);
+  W factor[kBlockRows];
+#pragma GCC unroll 8
+  for (std::size_t r = 0; r < kBlockRows; ++r) factor[r] = W::all(slope[r]);
   std::size_t j = 0;
   for (; j + W::kLanes <= d; j += W::kLanes) {
     W product[kBlockRows];
 #pragma GCC unroll 8
-    for (std::size_t r = 0; r < kBlockRows; ++r) product[r] = W::load(row[r] + j) * W::all(slope[r]);
+    for (std::size_t r = 0; r < kBlockRows; ++r) product[r] = W::load(row[r] + j) * factor[r];
     (W::load(g + j) + sum_of_eight(product)).store(g + j);
+    if (!ahead) continue;
+#pragma GCC unroll 8
+    for (std::size_t line = 0; line < kStepBytes; line += 64) __builtin_prefetch(reinterpret_cast<const void*>(ahead + line));
+    ahead += kStepBytes;
   }
   for (; j < d; ++j) {
     T product[kBlockRows];
@@ -80,7 +93,7 @@ void cross_rows(const CrossRun& run) {
     const RowBlock<std::int8_t> block(run.x, run.stride, i, run.n);
     for (std::size_t o = 0; o < run.k; ++o) {
       for (std::size_t r = 0; r < kBlockRows; ++r) y[r] = r < block.n ? run.y[(i + r) * run.k + o] : 0.0;
-      add_rows<std::int8_t, double>(block.row, run.d, y, run.out + o * run.d);
+      add_rows<std::int8_t, double>(block.row, run.d, y, run.out + o * run.d, 0);
     }
   }
 }
@@ -149,7 +162,7 @@ void gradient_rows(const GradientRun<E, T>& run) {
     for (std::size_t o = 0; o < run.k; ++o) {
       const T* s = slope + o * kBlockRows;
       for (std::size_t r = 0; r < kBlockRows; ++r) run.g0[o] += static_cast<double>(s[r]);
-      add_rows<E, T>(block.row, run.d, s, run.g + o * run.d);
+      add_rows<E, T>(block.row, run.d, s, run.g + o * run.d, run.in_place && o == 0 ? ahead_of(block.row[0], run.d) : 0);
     }
   }
 }

@@ -21,6 +21,7 @@ struct GradientRun {
   const T* weight;  // [n] or nullptr
   T parameter;      // of the loss
   bool y_is_class;
+  bool in_place;    // rows lie where the caller keeps them, so the next ones are worth fetching
   T* z;             // scratch [2][k][kBlockRows]
   T* g;             // [k][d]
   double* g0;       // [k]

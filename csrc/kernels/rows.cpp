@@ -69,7 +69,7 @@ bool lies_as(const MatrixView& view) {
 template <class E>
 Rows<E> RowReader::read(std::size_t begin, std::size_t n) {
   if (lies_as<E>(view_))
-    return {reinterpret_cast<const E*>(row_at(view_, begin)), view_.row_stride / static_cast<std::ptrdiff_t>(sizeof(E))};
+    return {reinterpret_cast<const E*>(row_at(view_, begin)), view_.row_stride / static_cast<std::ptrdiff_t>(sizeof(E)), true};
   scratch_.resize((n * view_.d * sizeof(E) + sizeof(double) - 1) / sizeof(double));
   E* out = reinterpret_cast<E*>(scratch_.data());
   for (std::size_t i = 0; i < n; ++i) read_row<E>(view_, begin + i, out + i * view_.d);
@@ -82,6 +82,12 @@ template Rows<std::int8_t> RowReader::read<std::int8_t>(std::size_t, std::size_t
 
 template <class T>
 void read_values(const MatrixView& view, std::size_t begin, std::size_t n, T* out) {
+  if (view.d == 1) {  // the column as one row
+    MatrixView column = view;
+    column.d = n;
+    column.column_stride = view.row_stride;
+    return read_row<T>(column, begin, out);
+  }
   for (std::size_t i = 0; i < n; ++i) read_row<T>(view, begin + i, out + i * view.d);
 }
 

@@ -103,7 +103,7 @@ struct Wide {
   }
   static SCRIMP_HD Wide all(T x) {
     Wide v;
-    for (int i = 0; i < kParts; ++i) v.part[i] = Native<T>{} + x;
+    for (int i = 0; i < kParts; ++i) v.part[i] = x - Native<T>{};  // not +: that would turn −0 into 0 at a cost
     return v;
   }
   // kLanes values of type E, converted to T.
@@ -129,12 +129,62 @@ struct Wide {
 
 // Sum of the lanes: halves added pairwise, the same tree on every ISA.
 template <class T>
-SCRIMP_HD T sum_of_lanes(T* lane) {
-#pragma GCC unroll 4
+SCRIMP_HD T sum_of_lanes(const Wide<T>& v) {
+  T lane[Wide<T>::kLanes];
+  v.store(lane);
   for (std::size_t width = Wide<T>::kLanes / 2; width; width /= 2)
     for (std::size_t j = 0; j < width; ++j) lane[j] += lane[j + width];
   return lane[0];
 }
+
+#if defined(__SSE4_1__)
+// The last 128 bits of that tree.
+SCRIMP_HD __m128 last_lanes(const Wide<float>& v) {
+#if defined(__AVX512F__)
+  const __m512 x = v.part[0];
+  const __m256 half = _mm256_add_ps(_mm512_castps512_ps256(x), _mm512_extractf32x8_ps(x, 1));
+  return _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
+#elif defined(__AVX2__)
+  const __m256 half = v.part[0] + v.part[1];
+  return _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
+#else
+  return (v.part[0] + v.part[2]) + (v.part[1] + v.part[3]);
+#endif
+}
+
+SCRIMP_HD __m128d last_lanes(const Wide<double>& v) {
+#if defined(__AVX512F__)
+  const __m512d x = v.part[0];
+  const __m256d half = _mm256_add_pd(_mm512_castpd512_pd256(x), _mm512_extractf64x4_pd(x, 1));
+  return _mm_add_pd(_mm256_castpd256_pd128(half), _mm256_extractf128_pd(half, 1));
+#elif defined(__AVX2__)
+  const __m256d half = v.part[0] + v.part[1];
+  return _mm_add_pd(_mm256_castpd256_pd128(half), _mm256_extractf128_pd(half, 1));
+#else
+  return (v.part[0] + v.part[2]) + (v.part[1] + v.part[3]);
+#endif
+}
+
+// Sums of two rows' lanes; equal to sum_of_lanes of each.
+SCRIMP_HD void sum_two(const Wide<float>& a, const Wide<float>& b, float* out) {
+  const __m128 x = last_lanes(a), y = last_lanes(b);
+  const __m128 pairs = _mm_add_ps(_mm_movelh_ps(x, y), _mm_movehl_ps(y, x));  // x0+x2 x1+x3 y0+y2 y1+y3
+  const __m128 sums = _mm_add_ps(pairs, _mm_movehdup_ps(pairs));
+  out[0] = _mm_cvtss_f32(sums);
+  out[1] = _mm_cvtss_f32(_mm_movehl_ps(sums, sums));
+}
+
+SCRIMP_HD void sum_two(const Wide<double>& a, const Wide<double>& b, double* out) {
+  const __m128d x = last_lanes(a), y = last_lanes(b);
+  _mm_storeu_pd(out, _mm_add_pd(_mm_unpacklo_pd(x, y), _mm_unpackhi_pd(x, y)));
+}
+#else
+template <class T>
+SCRIMP_HD void sum_two(const Wide<T>& a, const Wide<T>& b, T* out) {
+  out[0] = sum_of_lanes(a);
+  out[1] = sum_of_lanes(b);
+}
+#endif
 
 }  // namespace
 }  // namespace scrimp

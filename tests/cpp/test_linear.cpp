@@ -1,0 +1,109 @@
+// Gradients, Gram matrices and codes against plain float64 loops, at sizes where blocks, registers and leaves end; what
+// the sanitizers run.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <vector>
+
+#include "core/rng.h"
+#include "kernels/code_gram.h"
+#include "kernels/gradient.h"
+#include "kernels/gram.h"
+#include "kernels/matrix.h"
+
+namespace scrimp {
+namespace {
+
+template <class T>
+MatrixView view_of(const std::vector<T>& values, Element element, std::size_t n, std::size_t d) {
+  MatrixView view;
+  view.data = reinterpret_cast<const std::byte*>(values.data());
+  view.element = element;
+  view.n = n;
+  view.d = d;
+  view.row_stride = static_cast<std::ptrdiff_t>(d * sizeof(T));
+  view.column_stride = sizeof(T);
+  return view;
+}
+
+std::vector<float> uniform(std::size_t n, std::uint64_t seed) {
+  std::vector<float> x(n);
+  for (std::size_t i = 0; i < n; ++i) x[i] = static_cast<float>(mix64(seed * n + i) >> 40) * 0x1p-24f - 0.5f;
+  return x;
+}
+
+class Sizes : public testing::TestWithParam<std::pair<std::size_t, std::size_t>> {};
+
+TEST_P(Sizes, GradientEqualsTheFormula) {
+  const auto [n, d] = GetParam();
+  const std::vector<float> x = uniform(n * d, 1), y = uniform(n, 2);
+  const std::vector<double> w(d, 0.25), bias{0.5};
+  GradientArgs args;
+  args.x = view_of(x, Element::kF32, n, d);
+  args.w = w.data();
+  args.bias = bias.data();
+  args.y = view_of(y, Element::kF32, n, 1);
+  args.threads = 3;
+  for (bool precise : {false, true}) {
+    args.precise = precise;
+    std::vector<double> out(n_leaves(n) * gradient_width(d, 1)), expected(d);
+    gradient_leaves(args, out.data());
+    for (std::size_t i = 0; i < n; ++i) {
+      double r = 0.5 - y[i];
+      for (std::size_t j = 0; j < d; ++j) r += x[i * d + j] * 0.25;
+      for (std::size_t j = 0; j < d; ++j) expected[j] += r * x[i * d + j];
+    }
+    for (std::size_t j = 0; j < d; ++j) {
+      double sum = 0;
+      for (std::size_t l = 0; l < n_leaves(n); ++l) sum += out[l * gradient_width(d, 1) + j];
+      EXPECT_NEAR(sum, expected[j], (precise ? 1e-9 : 1e-4) * (1.0 + static_cast<double>(n) / 100));
+    }
+  }
+}
+
+TEST_P(Sizes, CodesAreNearTheirValuesAndTheirGramIsExact) {
+  const auto [n, d] = GetParam();
+  const std::vector<float> x = uniform(n * d, 3);
+  const MatrixView rows = view_of(x, Element::kF32, n, d);
+  const std::vector<double> low(d, -0.5), scale(d, 1.0 / 255), inverse(d, 255.0), offset(d, -0.5 + 128.0 / 255);
+  std::vector<std::int8_t> codes(n * d);
+  std::vector<double> noise(n_leaves(n) * d), sum(noise.size());
+  quantize_rows({rows, 8, low.data(), inverse.data(), true, 1, 0, {}, 2}, reinterpret_cast<std::uint8_t*>(codes.data()),
+                noise.data(), sum.data());
+  for (std::size_t i = 0; i < n * d; ++i) EXPECT_NEAR(offset[0] + scale[0] * codes[i], x[i], 1.001 / 255);
+  std::vector<std::int64_t> c(d * d), code_sum(d);
+  std::vector<double> leaves(n_leaves(n) * code_gram_width(d, 0, false));
+  code_gram({view_of(codes, Element::kI8, n, d), nullptr, scale.data(), offset.data(), {}, 3}, c.data(), code_sum.data(),
+            leaves.data());
+  for (std::size_t i = 0; i < d; ++i)
+    for (std::size_t j = 0; j < d; ++j) {
+      std::int64_t expected = 0;
+      for (std::size_t r = 0; r < n; ++r) expected += codes[r * d + i] * codes[r * d + j];
+      ASSERT_EQ(c[i * d + j], expected);
+    }
+}
+
+TEST_P(Sizes, PackedRowsComeBack) {
+  const auto [n, d] = GetParam();
+  const std::vector<float> x = uniform(n * d, 4);
+  for (int bits : {4, 2, 1}) {
+    const double levels = (1 << bits) - 1;
+    const std::vector<double> low(d, -0.5), scale(d, 1 / levels), inverse(d, levels), offset(d, -0.5 + (1 << (bits - 1)) / levels);
+    std::vector<std::uint8_t> packed(n * packed_row_nbytes(d, bits));
+    std::vector<double> noise(n_leaves(n) * d), sum(noise.size());
+    quantize_rows({view_of(x, Element::kF32, n, d), bits, low.data(), inverse.data(), false, 0, 0, {}, 1}, packed.data(),
+                  noise.data(), sum.data());
+    MatrixView view = view_of(packed, bits == 4 ? Element::kU4 : bits == 2 ? Element::kU2 : Element::kU1, n, d);
+    view.row_stride = static_cast<std::ptrdiff_t>(packed_row_nbytes(d, bits));
+    std::vector<float> back(n * d);
+    dequantize_rows(view, scale.data(), offset.data(), back.data(), 2);
+    for (std::size_t i = 0; i < n * d; ++i) ASSERT_NEAR(back[i], x[i], 0.5001 / levels);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Kernels, Sizes,
+                         testing::Values(std::pair{1, 1}, std::pair{7, 3}, std::pair{8, 16}, std::pair{9, 33},
+                                         std::pair{513, 31}, std::pair{4097, 17}));
+
+}  // namespace
+}  // namespace scrimp
