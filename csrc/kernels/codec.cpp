@@ -57,7 +57,7 @@ std::size_t Codec::nbytes(std::size_t n) const {
 std::size_t Codec::encode(const FloatView& x, std::uint8_t* out, const EncodeArgs& args) const {
   const std::size_t n = x.size();
   const float* contiguous = x.contiguous();
-  require(args.feedback == Feedback::kNone || args.state, "encode with feedback needs its state");
+  require(args.feedback == Feedback::kNone || args.state || n == 0, "encode with feedback needs its state");
   const std::uint64_t key = rng_key(args.seed, args.step);
   const bool stream = contiguous && n * sizeof(float) >= kStreamBytes;
   std::atomic<std::size_t> bad{kAllEncoded};

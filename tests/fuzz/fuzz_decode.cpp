@@ -28,7 +28,7 @@ Codec choose(std::uint8_t choice) {
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   if (size < 4) return 0;
   const Codec codec = choose(data[0]);
-  const std::size_t n = (data[1] | (data[2] << 8)) % 2500;
+  const std::size_t n = data[2] & 7 ? data[1] : (data[1] | (data[2] << 5)) % 2500;  // short ones are more a second
   std::vector<std::uint8_t> payload(codec.nbytes(n));
   for (std::size_t i = 0; i < payload.size(); ++i) payload[i] = data[3 + i % (size - 3)];
   std::vector<float> values(n), sums(n, 1.0f);
