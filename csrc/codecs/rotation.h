@@ -10,23 +10,45 @@
 namespace scrimp {
 namespace {
 
-// x ← H·x, unnormalised, n a power of two ≥ 16. The strides below 16 are one pass within runs of 16 values.
+// Strides 1, 2, 4, 8 of the transform within 16 values.
+SCRIMP_HD void hadamard16_plain(float* x) {
+  for (std::uint32_t h = 1; h < 16; h *= 2) {
+    float run[16];
+    for (std::uint32_t j = 0; j < 16; ++j) run[j] = j & h ? x[j ^ h] - x[j] : x[j] + x[j ^ h];
+    for (std::uint32_t j = 0; j < 16; ++j) x[j] = run[j];
+  }
+}
+
+#if defined(__CUDACC__)
+SCRIMP_HD void hadamard16(float* x) { hadamard16_plain(x); }
+#else
+// The same sums in one register of the widest ISA: v·(±1) is exact.
+SCRIMP_HD void hadamard16(float* x) {
+  typedef float Lanes __attribute__((vector_size(64)));
+  const Lanes s1 = {1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1};
+  const Lanes s2 = {1, 1, -1, -1, 1, 1, -1, -1, 1, 1, -1, -1, 1, 1, -1, -1};
+  const Lanes s4 = {1, 1, 1, 1, -1, -1, -1, -1, 1, 1, 1, 1, -1, -1, -1, -1};
+  const Lanes s8 = {1, 1, 1, 1, 1, 1, 1, 1, -1, -1, -1, -1, -1, -1, -1, -1};
+  Lanes v;
+  memcpy(&v, x, sizeof v);
+  v = v * s1 + __builtin_shufflevector(v, v, 1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14);
+  v = v * s2 + __builtin_shufflevector(v, v, 2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13);
+  v = v * s4 + __builtin_shufflevector(v, v, 4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11);
+  v = v * s8 + __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7);
+  memcpy(x, &v, sizeof v);
+}
+#endif
+
+// x ← H·x, unnormalised, n a power of two ≥ 16.
 SCRIMP_HD void hadamard(float* x, std::uint32_t n) {
-  for (std::uint32_t i = 0; i < n; i += 16)
-    for (std::uint32_t h = 1; h < 16; h *= 2) {
-      float run[16];
-      for (std::uint32_t j = 0; j < 16; ++j) {
-        const float other = x[i + (j ^ h)];
-        run[j] = j & h ? other - x[i + j] : x[i + j] + other;
-      }
-      for (std::uint32_t j = 0; j < 16; ++j) x[i + j] = run[j];
-    }
+  for (std::uint32_t i = 0; i < n; i += 16) hadamard16(x + i);
   for (std::uint32_t h = 16; h < n; h *= 2)
     for (std::uint32_t i = 0; i < n; i += 2 * h)
-      for (std::uint32_t j = i; j < i + h; ++j) {
-        const float a = x[j], b = x[j + h];
-        x[j] = a + b;
-        x[j + h] = a - b;
+      for (std::uint32_t j = 0; j < h; ++j) {
+        float *low = x + i, *high = x + i + h;
+        const float a = low[j], b = high[j];
+        low[j] = a + b;
+        high[j] = a - b;
       }
 }
 
@@ -96,12 +118,12 @@ struct RotatedBlock {
 
   template <bool>
   static SCRIMP_HD void encode(const BlockValues& v, Block& b) {
-    bool equal = true;
-    for (std::uint32_t i = 0; i < v.n; ++i) equal &= v.x[i] == v.x[0];
+    std::uint32_t n_others = 0;
+    for (std::uint32_t i = 0; i < v.n; ++i) n_others += v.x[i] != v.x[0];
     const std::uint32_t size = padded(v.n);
     memset(&b, 0, nbytes(v.n, v.options));
     b.scale = v.x[0];
-    if (equal) return;
+    if (!n_others) return;
 
     // Powers of two keep squares and sums in range: |x| ≤ 2 from here on, or denormal.
     const std::uint32_t exponent = float_bits(v.absmax) >> 23;
