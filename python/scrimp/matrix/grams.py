@@ -21,6 +21,7 @@ from scrimp.matrix.tree import LEAF_ROWS, TreeSum
 Doubles = NDArray[np.float64]
 _HEAD = struct.Struct("<4sBQQ")  # magic, whether there are codes, d, k
 _MAGIC = b"scgr"
+_CODE_ROWS = 16 * LEAF_ROWS  # rows whose codes are held at once
 
 
 @dataclass(frozen=True)
@@ -256,6 +257,9 @@ def gram_sums(
     shift : float array[d], optional
         Subtracted from float rows before they are multiplied; the same for all shards. Anything near the
         column means keeps `centered` accurate. Default 0.
+    bits, rounding, seed, ranges
+        Of float rows: round them to codes on the way, as `QuantizedMatrix.from_array` does with these, but
+        keep no codes.
     first_row : int, optional
         Absolute number of row 0, a multiple of `LEAF_ROWS`; 0 by default, or that of the QuantizedMatrix.
     threads : int
@@ -316,13 +320,31 @@ def _rounded(
     source: Source, y: NDArray[Any] | None, weight: Doubles | None, bits: int, given: dict[str, Any]
 ) -> GramSums:
     if weight is not None:
-        Q = QuantizedMatrix.from_array(
-            source.array, bits, first_row=source.first_row, sample_weight=weight, **given
-        )
-        return gram_sums(Q, y, sample_weight=weight, threads=given["threads"])
+        return _rounded_and_weighted(source, y, weight, bits, given)
     stochastic = is_stochastic(given["rounding"])
     ranges = given["ranges"] or column_ranges(source.array, threads=given["threads"])
     return _rounded_sums(source, y, ranges.grid(bits), (stochastic, given["seed"]), given["threads"])
+
+
+def _rounded_and_weighted(
+    source: Source, y: NDArray[Any] | None, weight: Doubles, bits: int, given: dict[str, Any]
+) -> GramSums:
+    """Sum codes times weights, which are float64 sums; the codes of a few leaves at a time."""
+    given["ranges"] = given["ranges"] or column_ranges(source.array, threads=given["threads"])
+    parts: list[GramSums] = []
+    for begin in range(0, max(source.n, 1), _CODE_ROWS):
+        rows = slice(begin, begin + _CODE_ROWS)
+        Q = QuantizedMatrix.from_array(
+            source.array[rows],
+            bits,
+            first_row=source.first_row + begin,
+            sample_weight=weight[rows],
+            **given,
+        )
+        y_rows = None if y is None else y[rows]
+        parts.append(gram_sums(Q, y_rows, sample_weight=weight[rows], threads=given["threads"]))
+        parts = [GramSums.merge(parts)]
+    return parts[0]
 
 
 def _code_sums(source: Source, y: NDArray[Any] | None, threads: int) -> GramSums:

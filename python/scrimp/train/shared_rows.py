@@ -25,8 +25,6 @@ from scrimp.matrix import (
 from scrimp.train.dense import Matrix
 from scrimp.train.refinement import Ask
 
-CHUNK_LEAVES = 16  # leaves whose codes are held at once
-
 
 class SharedRows:
     """The leaves of rows that one rank reads, and sums over the rows of all ranks.
@@ -71,12 +69,17 @@ class SharedRows:
         ranges = Ranges.merge(
             Ranges.from_bytes(part) for part in self.comm.all_gather_bytes(found.to_bytes())
         )
-        total: GramSums | None = None
-        for begin in range(0, max(len(self.y), 1), CHUNK_LEAVES * LEAF_ROWS):
-            part = self._quantized_part(slice(begin, begin + CHUNK_LEAVES * LEAF_ROWS), bits, ranges)
-            total = part if total is None else GramSums.merge([total, part])
-        assert total is not None
-        return self._merge(total)
+        part = gram_sums(
+            self.x,
+            self.y,
+            sample_weight=self.weight,
+            bits=bits,
+            seed=self._seed,
+            ranges=ranges,
+            first_row=self.first_row,
+            threads=self._threads,
+        )
+        return self._merge(part)
 
     def exact_gram(self, shift: Matrix) -> Gram:
         """Return the Gram matrix in float64."""
@@ -130,20 +133,6 @@ class SharedRows:
         total = self._tree(self._gradient(v, bias, self.y if residual else np.zeros_like(self.y)))
         d, k = self.d, self.k
         return total[: d * k].reshape(d, k) - np.outer(self._mean, total[d * k : d * k + k])
-
-    def _quantized_part(self, rows: slice, bits: int, ranges: Ranges) -> GramSums:
-        weight = None if self.weight is None else self.weight[rows]
-        first_row = self.first_row + rows.start
-        codes = QuantizedMatrix.from_array(
-            self.x[rows],
-            bits,
-            seed=self._seed,
-            first_row=first_row,
-            sample_weight=weight,
-            ranges=ranges,
-            threads=self._threads,
-        )
-        return self._sums(codes, self.y[rows], weight)
 
     def _sums(self, x: Any, y: Matrix, weight: Matrix | None, shift: Matrix | None = None) -> GramSums:
         first_row = None if isinstance(x, QuantizedMatrix) else self.first_row
