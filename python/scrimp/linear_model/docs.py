@@ -25,7 +25,8 @@ OPTIONS = """fit_intercept : bool
     batch_size, learning_rate, momentum
         Of "sgd"; learning_rate="auto" comes from the largest eigenvalue and the largest row of a pilot.
     max_iter : int, optional
-        Passes (gram 30, cg 1000), iterations (lbfgs 300) or epochs (sgd 20).
+        Passes (gram 30, cg 1000), iterations (lbfgs 300) or epochs (sgd 20; more where a pass has so few
+        batches that momentum would not settle).
     tol : float
         gram, cg: relative error of the coefficients, estimated. lbfgs: relative norm of the gradient.
     budget : Budget, optional

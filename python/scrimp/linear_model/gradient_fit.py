@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 
 from scrimp.comm import single
@@ -26,6 +28,7 @@ from scrimp.train.linear import (
 )
 from scrimp.train.newton import Start, newton_start
 from scrimp.train.shared_rows import SharedRows
+from scrimp.train.stopping import ENOUGH_MEMORIES, SETTLED_MEMORIES, enough_epochs, memory_of
 from scrimp.usage import Usage
 
 LBFGS_ITERATIONS, SGD_EPOCHS = 300, 20
@@ -90,6 +93,11 @@ class GradientFit:
             value = getattr(self, name, None)
             if value is not None and not (isinstance(value, int | np.integer) and value >= least):
                 raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
+        if not (isinstance(self.momentum, int | float | np.number) and 0 <= self.momentum < 1):
+            raise ValueError(f"momentum must be at least 0 and below 1, got {self.momentum!r}")
+        rate = self.learning_rate
+        if rate != "auto" and not (isinstance(rate, int | float | np.number) and 0 < rate < np.inf):
+            raise ValueError(f"learning_rate must be 'auto' or a number above 0, got {rate!r}")
         if not (isinstance(self.tol, int | float | np.number) and self.tol > 0):
             raise ValueError(f"tol must be above 0, got {self.tol!r}")
         if self.budget is not None and not isinstance(self.budget, Budget):
@@ -178,7 +186,6 @@ class GradientFit:
         rate: float,
         **changes: Any,
     ) -> Fit:
-        default = SGD_EPOCHS if solver == "sgd" else LBFGS_ITERATIONS
         options = {
             "workers": self.workers,
             "shard": self.shard,
@@ -187,7 +194,7 @@ class GradientFit:
             "momentum": self.momentum,
             "schedule": "linear",
             "batch_size": self.batch_size,
-            "max_iter": default if self.max_iter is None else self.max_iter,
+            "max_iter": self._most_passes(solver, len(data[1])) if self.max_iter is None else self.max_iter,
             "tol": min(self.tol, FEW_ROWS_TOL) if _are_few(data[0].shape) else self.tol,
             "sync_every": self.sync_every,
             "compress": self.compress,
@@ -201,6 +208,24 @@ class GradientFit:
             one_thread()
         ):  # the rows are the kernels' work; threads for small matrices only wait for each other
             return minimize(objective, start, data, **(options | changes))
+
+    def _most_passes(self: Any, solver: str, n: int) -> int:
+        """Return iterations, or epochs of enough steps, by default."""
+        return max(SGD_EPOCHS, self._epochs(n, ENOUGH_MEMORIES)) if solver == "sgd" else LBFGS_ITERATIONS
+
+    def _epochs(self: Any, n: int, memories: int) -> int:
+        """Return the epochs that are so many memories of the momentum long."""
+        memory = memory_of("sgd", self.momentum, self.sync_every)
+        return enough_epochs(-(-n // self.batch_size), memory, memories)
+
+    def _warn_if_short(self: Any, found: Found, solver: str, n: int) -> None:
+        """Warn where `max_iter` ended iterations, or so few mini-batches that they cannot have settled."""
+        passes = found.fit.n_iter
+        if found.fit.stop != "max_iter" or (solver == "sgd" and passes >= self._epochs(n, SETTLED_MEMORIES)):
+            return
+        what = "epochs of mini-batches" if solver == "sgd" else "iterations"
+        text = f"stopped after {passes} {what}: raise max_iter or tol"
+        warnings.warn(text, ConvergenceWarning, stacklevel=4)
 
     def _store(
         self: Any, w: NDArray[np.float64], scatter: NDArray[np.float64], narrow: bool

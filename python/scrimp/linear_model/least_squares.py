@@ -131,9 +131,7 @@ class LeastSquares(GradientFit, Persistent, MultiOutputMixin, RegressorMixin, Ba
     ) -> tuple[NormalSolution, Usage]:
         """Fit with `minimize`, standardized without touching the rows."""
         found = self._by_loss(inputs, "squared", alpha, choice.solver)
-        if found.fit.stop == "max_iter" and choice.solver != "sgd":
-            text = f"stopped after {found.fit.n_iter} iterations: raise max_iter or tol"
-            warnings.warn(text, ConvergenceWarning, stacklevel=3)
+        self._warn_if_short(found, choice.solver, len(inputs.y))
         objective = found.objective
         n_iter, d = found.fit.n_iter, len(found.w)
         means = (objective.mean, objective.centre)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-import warnings
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
 from scrimp.cost import Budget, bill
@@ -175,9 +173,7 @@ class LogisticRegression(Classifier):
         labels = training_labels(self, X, y, sample_weight, self.class_weight)
         solver, reason = choose_gradient_solver(self.solver, self.sync_every)
         found = self._fit_labels(labels, alpha, solver, reason)
-        if found.fit.stop == "max_iter" and solver == "lbfgs":
-            text = f"stopped after {found.fit.n_iter} iterations: raise max_iter or tol"
-            warnings.warn(text, ConvergenceWarning, stacklevel=2)
+        self._warn_if_short(found, solver, len(labels.inputs.y))
         return self
 
 

@@ -55,6 +55,7 @@ class OnlineFit(GradientFit):
         objective = online.objective
         changes = {
             "max_iter": 1,
+            "tol": 0.0,
             "schedule": "constant",
             "seed": self._seed() + online.calls,
             "checkpoint": None,
@@ -158,6 +159,7 @@ class SGDRegressor(OnlineFit, Persistent, RegressorMixin, BaseEstimator):  # typ
         total = len(inputs.y) if inputs.weight is None else inputs.weight.sum()
         alpha = np.array([self.alpha * total])
         found = self._by_loss(inputs, LOSSES[self.loss], alpha, "sgd", self.epsilon, bias=True)
+        self._warn_if_short(found, "sgd", len(inputs.y))
         self._remember(found, found.fit.n_iter)
         self.n_iter_ = found.fit.n_iter
         return self._keep(found, inputs)
@@ -278,6 +280,7 @@ class SGDClassifier(OnlineFit, Classifier):
         weight = labels.inputs.weight
         total = len(labels.inputs.y) if weight is None else weight.sum()
         found = self._fit_labels(labels, self.alpha * total, "sgd", "mini-batches")
+        self._warn_if_short(found, "sgd", len(labels.inputs.y))
         self._remember(found, found.fit.n_iter)
         return self
 

@@ -20,6 +20,7 @@ PILOT_ROWS = 8192
 LEVERAGE = 10.0  # units that a value of a column may be from its mean
 FACTOR_COLUMNS = 2048  # above, units are those of single columns
 SHRINK = 1.0  # diagonal that is added for a sample of as many rows as columns, relative
+WHOLE_SHRINK = 1e-4  # the same where the sample is all rows: enough for Cholesky
 
 
 # Largest second derivative of a loss by its argument; of softmax, largest eigenvalue (Böhning, 1992).
@@ -175,6 +176,8 @@ class Pilot(NamedTuple):
 def take_pilot(X: Any, mean: Matrix, penalty: float, bend: float = 1.0, *, stochastic: bool) -> Pilot:
     """Look at two samples of up to 8,192 evenly spaced rows: units from one, curvature from the other.
 
+    So few rows are both samples.
+
     Parameters
     ----------
     X : array[n, d] or CodeRows
@@ -187,15 +190,15 @@ def take_pilot(X: Any, mean: Matrix, penalty: float, bend: float = 1.0, *, stoch
     stochastic : bool
         For mini-batches: no column gets a unit so small that one row reaches further than 10 of them.
     """
+    is_whole = len(X) <= PILOT_ROWS
     rows = pilot_rows(len(X), 2 * PILOT_ROWS)
-    first, second = (
-        sample_rows(X, rows[::2]) - mean,
-        sample_rows(X, rows[1::2] if len(rows) > 1 else rows) - mean,
-    )
+    first = sample_rows(X, rows if is_whole else rows[::2]) - mean
+    second = first if is_whole else sample_rows(X, rows[1::2]) - mean
     spread = np.maximum((first * first).mean(axis=0), _spread_of_rare(X, first, mean))
     if stochastic:
         spread = np.maximum(spread, (_reach(X, mean) / LEVERAGE) ** 2)
-    units = _units(first, spread, penalty, bend)
+    shrink = WHOLE_SHRINK if is_whole else SHRINK * min(1.0, first.shape[1] / len(first))
+    units = _units(first, spread, penalty, bend, shrink)
     z = np.sqrt(bend) * units.half_solve(second.T).T
     curvature = _largest_eigenvalue(z, np.ones(len(z))) + penalty * float((units.scale**2).max(initial=0.0))
     return Pilot(units, curvature, _largest_eigenvalue(z, (z * z).sum(axis=1)) / max(curvature, 1e-300))
@@ -246,14 +249,14 @@ def _reach(X: Any, mean: Matrix) -> Matrix:
     return np.maximum(found.high - mean, mean - found.low)
 
 
-def _units(z: Matrix, spread: Matrix, penalty: float, bend: float) -> Factor:
+def _units(z: Matrix, spread: Matrix, penalty: float, bend: float, shrink: float) -> Factor:
     """Factor a sample's Hessian, its diagonal raised to `spread`; the diagonal alone where d is large."""
     safe = bend * np.where(spread > 0, spread, 1.0) + penalty
     diagonal = Factor(1 / np.sqrt(safe), None)
     if z.shape[1] > FACTOR_COLUMNS:
         return diagonal
     sample = bend * (z.T @ z) / len(z)
-    lift = safe - np.diag(sample) + SHRINK * safe * min(1.0, z.shape[1] / len(z))
+    lift = safe - np.diag(sample) + shrink * safe
     return Factor.of(sample + np.diag(lift)) or diagonal
 
 

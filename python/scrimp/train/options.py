@@ -62,6 +62,8 @@ class Options:
         for name in ("sync_every", "batch_size", "max_iter"):
             if not getattr(self, name) >= 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)!r}")
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"momentum must be at least 0 and below 1, got {self.momentum!r}")
         if self.sync_every > 1 and (self.shard != "rows" or self.solver == "lbfgs"):
             raise ValueError("sync_every above 1 needs shard='rows' and solver='sgd' or 'adam'")
 
@@ -115,7 +117,7 @@ class Fit:
         rows).
     stop : str
         Why it ended: `"converged"`, `"max_iter"`, `"callback"`, or `"stalled"` where no lower value can be
-        found at the precision of the gradients.
+        found at the precision of the gradients, or at the constant learning rate.
     usage : Usage
         Of all ranks, the start of processes included.
     """

@@ -83,9 +83,11 @@ def minimize(
     max_iter : int, optional
         Epochs (default 20), or L-BFGS iterations (default 200).
     tol : float
-        sgd, adam: converged when the best epoch value improved by less than `tol` times itself in five
-        five epochs. lbfgs: converged when the gradient norm fell to `tol` times the first, or times
-        `gradient_scale`.
+        sgd, adam: a look is taken when the best epoch value improved by less than `tol` times itself in five
+        epochs (or more, where they are shorter than five times the memory of the momentum): converged if the
+        gradient norm over all rows fell to √tol, or 1e-3, times the first; stalled if the learning rate is
+        constant and it did not. 0: run all epochs. lbfgs: converged when the gradient norm fell to `tol`
+        times the first. First norms below `gradient_scale` count as that.
     gradient_scale : float
         A typical gradient norm, for a start that is near the solution already.
     sync_every : int

@@ -15,10 +15,10 @@ from scrimp.train.exchange import Exchange, exchange_for, sum_over_ranks
 from scrimp.train.optimizers import Optimizer, State
 from scrimp.train.options import Options, Outcome, Report
 from scrimp.train.rows import Batches, take_rows
+from scrimp.train.stopping import StoppingRule
 from scrimp.train.structure import Structure, Vector
 from scrimp.train.watch import Watch
 
-PATIENCE = 5  # epochs without progress before a run counts as converged
 Gradient = Callable[[Vector, Any], tuple[float, Vector]]
 
 
@@ -97,6 +97,8 @@ class StochasticLoop:
             exchange_for(options.shard, comm, w.size, options.wire), rule, w, options.sync_every
         )
         self._exchange = self._stepper._exchange
+        self._stopping = StoppingRule.of(options, self._batches.steps)
+        self._start, self._first_norm = w, math.nan
         self._epoch = self._step = 0
         self._epoch_sum = 0.0
         self._history: list[float] = []
@@ -113,7 +115,7 @@ class StochasticLoop:
     def run(self, watch: Watch, problem: dict[str, Any], structure: Structure) -> Outcome:
         """Train until a rule says stop."""
         self._problem = problem
-        stop = _verdict(self._history, self._options) if self._step == 0 else None
+        stop = self._verdict() if self._step == 0 else None
         while stop is None:
             stop = self._run_epoch(watch)
             if stop is None:
@@ -154,9 +156,29 @@ class StochasticLoop:
             )
         self._history.append(mean)
         self._epoch, self._step, self._epoch_sum = self._epoch + 1, 0, 0.0
-        stop = _verdict(self._history, self._options) or self._ask(watch, structure, mean)
+        stop = self._verdict() or self._ask(watch, structure, mean)
         self._save(watch)
         return stop
+
+    def _verdict(self) -> str | None:
+        return self._stopping.verdict(self._history, self._is_flat) if self._history else None
+
+    def _is_flat(self, fraction: float) -> bool:
+        """Whether the gradient's norm over all rows is at most this fraction of the first one."""
+        if math.isnan(self._first_norm):
+            self._first_norm = max(self._gradient_norm(self._start), self._options.gradient_scale)
+        return self._gradient_norm(self._stepper.weights) <= fraction * self._first_norm
+
+    def _gradient_norm(self, weights: Vector) -> float:
+        """Return the norm of the gradient over all rows of all ranks, a batch at a time."""
+        rows, total = self._batches.rows_by_rank[self._comm.rank], np.zeros(weights.size)
+        for begin in range(0, rows, self._options.batch_size):
+            taken = slice(begin, min(begin + self._options.batch_size, rows))
+            total += self._gradient(weights, take_rows(self._shard, taken))[1] * float(taken.stop - begin)
+        step = self._comm.step
+        self._comm.all_reduce(total, op="sum", name="look", nonfinite="propagate")
+        self._comm.step = step  # rounding is keyed by it: a look must not change what a later step sends
+        return float(np.linalg.norm(total)) / sum(self._batches.rows_by_rank)
 
     def _ask(self, watch: Watch, structure: Structure, mean: float) -> str | None:
         callback = self._options.callback
@@ -173,15 +195,6 @@ class StochasticLoop:
         record["spent"] = watch.spent().to_dict()
         arrays = self._stepper.to_arrays() | {"epoch_sum": np.array([self._epoch_sum])}
         save_progress(path, self._comm, self._problem, Progress(arrays, record))
-
-
-def _verdict(history: list[float], options: Options) -> str | None:
-    if len(history) >= options.max_iter:
-        return "max_iter"
-    if len(history) <= PATIENCE:
-        return None
-    before, last = min(history[:-PATIENCE]), min(history[-PATIENCE:])
-    return "converged" if last > before - options.tol * abs(before) else None
 
 
 def _under(prefix: str, arrays: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
