@@ -1,6 +1,7 @@
-"""Run the benches on a quiet machine and write docs/benchmarks.md with its plots and its JSON.
+"""Run the benches on a quiet machine and write a section of docs/benchmarks.md, its plots and its JSON.
 
-`python bench/publish.py` measures (ten minutes); `--from FILE` writes the documents again from a report.
+`python bench/publish.py` measures the codecs (ten minutes), `python bench/publish.py linear` gradients, Gram
+matrices and fits (four minutes a suite); `--from FILE` writes the documents again from a report.
 """
 
 from __future__ import annotations
@@ -10,11 +11,12 @@ import json
 from pathlib import Path
 
 import error
+import linear_page
 import plots
 from run import run
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
-BEGIN, END = "<!-- bench/publish.py: begin -->", "<!-- bench/publish.py: end -->"
+SUITES = {"codecs": ["codecs"], "linear": ["gradient", "gram", "fit"]}
 
 # What was promised: (case, peer, threads, least ratio). A ratio above 1 means that scrimp is faster.
 TARGETS = [
@@ -111,24 +113,40 @@ def document(report: dict, errors: list[dict]) -> str:
     return "\n\n".join(parts)
 
 
+def write_section(name: str, text: str) -> None:
+    """Replace what stands between the two marks of a section."""
+    begin, end = f"<!-- bench/publish.py {name}: begin -->", f"<!-- bench/publish.py {name}: end -->"
+    page = DOCS / "benchmarks.md"
+    before, _, rest = page.read_text().partition(begin)
+    after = rest.partition(end)[2]
+    page.write_text(f"{before}{begin}\n\n{text}\n\n{end}{after}")
+
+
+def publish_codecs(report: dict) -> None:
+    errors = error.errors()
+    plots.plot_speed(report, DOCS / "benchmarks_speed.svg")
+    plots.plot_error(errors, DOCS / "benchmarks_error.svg")
+    write_section("codecs", document(report, errors))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("section", nargs="?", default="codecs", choices=list(SUITES))
     parser.add_argument(
         "--from", dest="saved", type=Path, help="a report of bench/run.py instead of measuring"
     )
     parser.add_argument("--rounds", type=int, default=7)
     options = parser.parse_args()
-    report = json.loads(options.saved.read_text()) if options.saved else run(["codecs"], options.rounds, "")
-    errors = error.errors()
-    (DOCS / "benchmarks.json").write_text(json.dumps(report, indent=1) + "\n")
-    plots.plot_speed(report, DOCS / "benchmarks_speed.svg")
-    plots.plot_error(errors, DOCS / "benchmarks_error.svg")
-    page = DOCS / "benchmarks.md"
-    before, _, rest = page.read_text().partition(BEGIN)
-    after = rest.partition(END)[2]
-    page.write_text(f"{before}{BEGIN}\n\n{document(report, errors)}\n\n{END}{after}")
+    name = options.section
+    report = json.loads(options.saved.read_text()) if options.saved else run(SUITES[name], options.rounds, "")
+    saved = DOCS / ("benchmarks.json" if name == "codecs" else f"benchmarks_{name}.json")
+    saved.write_text(json.dumps(report, indent=1) + "\n")
+    if name == "codecs":
+        publish_codecs(report)
+    else:
+        write_section(name, linear_page.document(report))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,8 @@
 Every contestant lives in a process of its own; the runner asks one after the other to time the same case,
 round by round, and takes the median of the rounds. Only ratios within one run mean anything. A peer that is
 not installed is named in the header and on stderr, not skipped silently. What is measured by whom stands in
-bench/contestants/.
+bench/contestants/. The matrices of `gradient gram fit` are written once into a temporary folder, or into
+the existing one that SCRIMP_BENCH_DATA names, where the next run finds them.
 """
 
 from __future__ import annotations
@@ -15,13 +16,17 @@ import platform
 import statistics
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
-from suites import SUITES, Case
+from contestants import datasets
+from suites import SUITES, Case, Suite
 from table import print_rows
+from targets import print_targets
 
 HERE = Path(__file__).resolve().parent
 ENOUGH_SECONDS = 3.0  # after three rounds, a contestant that is this slow is not asked again
+FIRST_FIGURES = {"extra_mb"}  # the first call takes the most: later ones reuse what it mapped
 UNFAIR = {"OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "SCRIMP_ISA"}
 
 
@@ -68,14 +73,18 @@ def measure(case: Case, contestants: list[Contestant], rounds: int) -> dict[str,
             results[contestant.name.strip("_")] = {"error": answer["error"]}
     for _ in range(rounds):
         for contestant, variant in entered:
-            if sum(results[variant]["times"]) > ENOUGH_SECONDS and len(results[variant]["times"]) >= 3:
+            times, few = results[variant]["times"], 2 if case.first else 3
+            if sum(times) > ENOUGH_SECONDS and len(times) >= few:
                 continue
             answer = contestant.ask({"do": "time", "variant": variant})
             if "error" in answer:
                 results[variant]["error"] = answer["error"]
+            elif case.first and "first" not in results[variant]:
+                results[variant]["first"] = answer.pop("seconds")
+                results[variant].update(answer)
             else:
                 results[variant]["times"].append(answer.pop("seconds"))
-                results[variant].update(answer)
+                results[variant].update({key: answer[key] for key in answer if key not in FIRST_FIGURES})
     for contestant in contestants:
         contestant.ask({"do": "release"})
     for result in results.values():
@@ -100,14 +109,17 @@ def rows_of(case: Case, results: dict[str, dict]) -> list[dict]:
     """One row per peer; `ratio` > 1 means that scrimp is faster, `of_limit` = 1 that it runs at the limit."""
     rows = []
     names = [name for name in results if not name.startswith("scrimp")]
-    limit = results.get(case.limit or "", {})
     for ours_name in [name for name in results if name.startswith("scrimp")] or ["scrimp"]:
         ours = results.get(ours_name, {})
+        variant = ours_name.removeprefix("scrimp").strip()
+        limit_name = f"{case.limit} {variant}" if f"{case.limit} {variant}" in results else case.limit
+        limit = results.get(limit_name or "", {})
         of_limit = limit["median"] / ours["median"] if "median" in limit and "median" in ours else None
         for name in names:
+            if name.startswith(f"{case.limit} ") and name != limit_name:
+                continue  # the limit of another variant
             peer = results[name]
             both = "median" in ours and "median" in peer
-            variant = ours_name.removeprefix("scrimp").strip()
             rows.append(
                 {
                     "suite": case.suite,
@@ -143,9 +155,19 @@ def header(contestants: list[Contestant], rounds: int) -> dict:
     }
 
 
-def run(suites: list[str], rounds: int, only: str) -> dict:
-    cases = [case for suite in suites for case in SUITES[suite].cases if only in case.label]
-    names = list(dict.fromkeys(name for suite in suites for name in SUITES[suite].contestants))
+def run(suites: list[str], rounds: int, only: str, most_rows: int | None = None) -> dict:
+    chosen = [SUITES[name].with_rows(most_rows) if most_rows else SUITES[name] for name in suites]
+    with tempfile.TemporaryDirectory(prefix="scrimp-bench") as folder:
+        os.environ.setdefault(datasets.FOLDER, folder)
+        return run_suites(chosen, rounds, only)
+
+
+def run_suites(suites: list[Suite], rounds: int, only: str) -> dict:
+    cases = [case for suite in suites for case in suite.cases if only in case.label]
+    for case in cases:
+        if "data" in case.arguments:
+            datasets.write(Path(os.environ[datasets.FOLDER]), **case.arguments)
+    names = list(dict.fromkeys(name for suite in suites for name in suite.contestants))
     contestants = [Contestant(name) for name in names]
     try:
         present = [c for c in contestants if not c.missing]
@@ -156,6 +178,7 @@ def run(suites: list[str], rounds: int, only: str) -> dict:
             rows = rows_of(case, measure(case, present, rounds))
             report["rows"] += rows
             print_rows(rows)
+        print_targets(report["rows"])
         return report
     finally:
         for contestant in contestants:
@@ -169,9 +192,10 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the header and the rows there")
     parser.add_argument("--rounds", type=int, default=7, help="timings per case and contestant (default 7)")
     parser.add_argument("--only", default="", help="only cases whose label contains this, e.g. '256 MB'")
+    parser.add_argument("--rows", type=int, metavar="N", help="matrices of at most N rows, to try a suite")
     options = parser.parse_args()
     suites = list(SUITES) if "all" in options.suites else options.suites
-    report = run(suites, options.rounds, options.only)
+    report = run(suites, options.rounds, options.only, options.rows)
     if options.json:
         options.json.write_text(json.dumps(report, indent=1) + "\n")
 

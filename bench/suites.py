@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 MB = 1 << 20
 
@@ -12,7 +12,7 @@ class Case:
     """One measurement: `arguments` go to the factories of the contestants.
 
     `nbytes` is what GB/s counts (the fp32 side of a codec); `limit` names the variant of the contestant
-    `limits` that the case is held against.
+    `limits` that the case is held against. `first`: the first call is a figure of its own.
     """
 
     suite: str
@@ -22,9 +22,13 @@ class Case:
     arguments: dict = field(hash=False)
     nbytes: int = 0
     limit: str | None = None
+    first: bool = False
 
     @property
     def label(self) -> str:
+        if "data" in self.arguments:
+            n, d, k = (self.arguments.get(key, 1) for key in "ndk")
+            return f"{self.case} {n:.0e}x{d}".replace("e+0", "e") + (f"x{k}" if k > 1 else "")
         details = " ".join(f"{key}={value}" for key, value in self.arguments.items() if key != "n")
         size = f"{self.nbytes // MB} MB" if self.unit == "GB/s" else ""
         return " ".join(part for part in (self.case, size, details) if part)
@@ -39,6 +43,16 @@ class Suite:
 
     cases: list[Case]
     contestants: list[str]
+
+    def with_rows(self, most: int) -> Suite:
+        """Return the suite with matrices of at most so many rows, to try it."""
+        few = [
+            replace(case, arguments=case.arguments | {"n": min(case.arguments["n"], most)})
+            if case.arguments.get("data") == "normal"
+            else case
+            for case in self.cases
+        ]
+        return Suite(few, self.contestants)
 
 
 # Codec cases and the limit that each is held against (bench/limits.c).
@@ -90,7 +104,38 @@ def collective_cases() -> list[Case]:
     ]
 
 
+LONG = {"data": "normal", "n": 1_000_000, "d": 256, "k": 1}
+WIDE = {"data": "normal", "n": 200_000, "d": 1000, "k": 10}
+FLIGHTS = {"data": "flights", "n": 261_876, "d": 137, "k": 1}
+LINEAR_PEERS = ["linear_numpy", "linear_torch"]
+
+
+def linear_case(suite: str, case: str, arguments: dict, **more) -> Case:
+    return Case(suite, case, "ms", 2, arguments, **more)
+
+
 SUITES = {
+    "gradient": Suite(
+        [linear_case("gradient", "gradient", data, limit="limit: read") for data in (LONG, WIDE)],
+        ["linear_scrimp", "linear_limits", *LINEAR_PEERS, "linear_numba"],
+    ),
+    "gram": Suite(
+        [
+            linear_case("gram", "gram", LONG),
+            linear_case("gram", "gram", WIDE),
+            linear_case("gram", "gram_float64", LONG | {"n": 200_000}),
+        ],
+        ["linear_scrimp", *LINEAR_PEERS],
+    ),
+    "fit": Suite(
+        [
+            linear_case("fit", "ridge", LONG, first=True),
+            linear_case("fit", "ridge", WIDE, first=True),
+            linear_case("fit", "flights", FLIGHTS, first=True),
+            linear_case("fit", "logistic", LONG, first=True),
+        ],
+        ["linear_scrimp", *LINEAR_PEERS, "linear_sklearn", "linear_sklearnex"],
+    ),
     "collectives": Suite(collective_cases(), ["collectives_"]),
     "codecs": Suite(
         codec_cases(),

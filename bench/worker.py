@@ -3,7 +3,7 @@
 A contestant module in bench/contestants/ defines version() (importing the module raises ImportError when the
 peer is missing) and CASES: {"suite.case": factory}. factory(threads=…, **arguments of the case) returns
 {variant: callable without arguments}. A callable may return a dict of figures that goes into the row;
-"seconds" in it replaces the worker's own timing.
+"seconds" in it replaces the worker's own timing. One with the attribute `once` is not warmed up.
 """
 
 from __future__ import annotations
@@ -39,7 +39,10 @@ class Worker:
         if not factory:
             return {"variants": []}
         self.variants = factory(threads=request["threads"], **request["arguments"])
-        self.repeats = {name: self._calibrate(call) for name, call in self.variants.items()}
+        self.repeats = {
+            name: 0 if hasattr(call, "once") else self._calibrate(call)
+            for name, call in self.variants.items()
+        }
         return {"variants": list(self.variants)}
 
     @staticmethod
@@ -51,6 +54,8 @@ class Worker:
 
     def time(self, request: dict) -> dict:
         call, repeats = self.variants[request["variant"]], self.repeats[request["variant"]]
+        if not repeats:
+            return call()
         best, end = float("inf"), time.perf_counter() + ROUND_SECONDS
         while True:
             start = time.perf_counter()

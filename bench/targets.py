@@ -1,0 +1,137 @@
+"""What was promised of the suites, and whether a report keeps it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+
+class Target(NamedTuple):
+    """A figure of one row that must be at least, or at most, a bound.
+
+    `case` begins the row's case, `peer` its peer's name; `value` takes the row and all rows of its case.
+    """
+
+    suite: str
+    case: str
+    peer: str
+    what: str
+    value: Callable[[dict, list[dict]], float | None]
+    bound: float
+    at_most: bool = False
+
+    def met(self, value: float) -> bool:
+        return value <= self.bound if self.at_most else value >= self.bound
+
+    def promise(self) -> str:
+        return f"{'≤' if self.at_most else '≥'} {self.bound:g}"
+
+
+def ratio(row: dict, _rows: list[dict]) -> float | None:
+    return row["ratio"]
+
+
+def first_ratio(row: dict, _rows: list[dict]) -> float | None:
+    ours, peer = row.get("ours_first"), row.get("first")
+    return peer / ours if ours and peer else None
+
+
+def time_over(other: str) -> Callable[[dict, list[dict]], float | None]:
+    """Return our time over our time of another variant."""
+
+    def value(row: dict, rows: list[dict]) -> float | None:
+        times = [r["ours"] for r in rows if r["case"].endswith(f" {other}") and r["ours"]]
+        return row["ours"] / times[0] if times and row["ours"] else None
+
+    return value
+
+
+def own(figure: str) -> Callable[[dict, list[dict]], float | None]:
+    return lambda row, _rows: row.get(f"ours_{figure}")
+
+
+def excess(figure: str) -> Callable[[dict, list[dict]], float | None]:
+    """Return our figure minus the peer's."""
+
+    def value(row: dict, _rows: list[dict]) -> float | None:
+        ours, peer = row.get(f"ours_{figure}"), row.get(figure)
+        return None if ours is None or peer is None else ours - peer
+
+    return value
+
+
+def time_over_limit(row: dict, _rows: list[dict]) -> float | None:
+    return 1 / row["of_limit"] if row["of_limit"] else None
+
+
+def shortfall(figure: str) -> Callable[[dict, list[dict]], float | None]:
+    """Return the peer's R² minus ours."""
+
+    def value(row: dict, _rows: list[dict]) -> float | None:
+        ours, peer = row.get(f"ours_{figure}"), row.get("r2")
+        return None if ours is None or peer is None else peer - ours
+
+    return value
+
+
+LONG, RIDGE = "1e6x256", "ridge 1e6x256"
+TARGETS = [
+    Target("gradient", f"gradient {LONG} fp32", "numpy", "numpy time / ours", ratio, 2),
+    Target("gradient", f"gradient {LONG} fp32", "torch", "torch time / ours", ratio, 4),
+    Target("gradient", f"gradient {LONG} fp32", "limit", "time / read limit", time_over_limit, 1.1, True),
+    Target("gradient", f"gradient {LONG} int8", "numpy", "numpy fp32 time / ours", ratio, 10),
+    Target("gradient", f"gradient {LONG} int8", "torch", "torch fp32 time / ours", ratio, 20),
+    Target("gradient", f"gradient {LONG} int4", "numpy", "numpy fp32 time / ours", ratio, 13),
+    Target("gradient", f"gradient {LONG} int4", "limit", "time / int8 time", time_over("int8"), 1.0, True),
+    Target("gram", f"gram {LONG} int8", "numpy", "numpy fp32 time / ours", ratio, 2.5),
+    Target("gram", f"gram {LONG} int8", "torch _int_mm", "torch._int_mm time / ours", ratio, 1),
+    Target("gram", f"gram {LONG} int8", "torch _int_mm", "torch._int_mm time / ours", ratio, 1.6),
+    Target("gram", "gram_float64", "numpy float64 of", "numpy float64 time / ours", ratio, 1),
+    Target("fit", RIDGE, "sklearnex", "sklearnex time / ours", ratio, 3.5),
+    Target("fit", RIDGE, "sklearn Ridge", "sklearn first call / ours", first_ratio, 12),
+    Target("fit", RIDGE, "sklearn Ridge", "coefficient error", own("coef_error"), 1e-6, True),
+    Target("fit", RIDGE, "sklearn Ridge", "extra MB", own("extra_mb"), 5, True),
+    Target("fit", "logistic", "sklearn Log", "sklearn time / ours", ratio, 10),
+    Target("fit", "logistic", "sklearnex", "sklearnex time / ours", ratio, 6),
+    Target("fit", "logistic", "sklearn Log", "log-loss − sklearn's", excess("log_loss"), 1e-4, True),
+    Target("fit", "flights int4", "sklearn Ridge", "R² lost, mean of 5", shortfall("r2_mean"), 0.002, True),
+    Target("fit", "flights int4", "sklearn Ridge", "R² lost, worst of 5", shortfall("r2_worst"), 0.003, True),
+]
+
+
+class Outcome(NamedTuple):
+    """A target, the case that it was measured on, and the value; None where something is missing."""
+
+    target: Target
+    case: str
+    value: float | None
+
+
+def outcomes(rows: list[dict]) -> list[Outcome]:
+    """Hold a report's rows against the targets of its suites."""
+    found = []
+    for target in TARGETS:
+        mine = [row for row in rows if row["suite"] == target.suite]
+        if not mine:
+            continue
+        row = next((r for r in mine if matches(target, r)), None)
+        same = [r for r in mine if row and base(r) == base(row)]
+        value = target.value(row, same) if row else None
+        found.append(Outcome(target, row["case"] if row else target.case, value))
+    return found
+
+
+def base(row: dict) -> str:
+    return " ".join(row["case"].split()[:2])
+
+
+def matches(target: Target, row: dict) -> bool:
+    words = row["case"].split()
+    return all(word in words for word in target.case.split()) and row["peer_name"].startswith(target.peer)
+
+
+def print_targets(rows: list[dict]) -> None:
+    for target, case, value in outcomes(rows):
+        verdict = "missing" if value is None else "met" if target.met(value) else "MISSED"
+        shown = "–" if value is None else f"{value:.3g}"
+        print(f"target  {case:34} {target.what:30} {shown:>8} {target.promise():>8}  {verdict}", flush=True)
