@@ -13,7 +13,8 @@ from sklearn.utils import check_random_state
 
 from scrimp.comm import single
 from scrimp.cost import Budget, Meter
-from scrimp.linear_model.inputs import Inputs
+from scrimp.errors import InputError
+from scrimp.linear_model.inputs import DOUBLE_SIZES, SINGLE_SIZES, Inputs, check_columns, check_targets
 from scrimp.linear_model.weights import Coefficients
 from scrimp.matrix import QuantizedMatrix, product
 from scrimp.train import Fit, minimize
@@ -156,6 +157,9 @@ class GradientFit:
         """Quantize the rows if asked for, find means, units and step."""
         rows, n = inputs.X, len(inputs.y)
         precise = solver != "sgd" and (rows.shape[0] * rows.shape[1] <= PRECISE_VALUES or self.tol < 1e-5)
+        sizes = DOUBLE_SIZES if precise else SINGLE_SIZES
+        check_columns(rows, sizes)
+        check_targets(inputs.y, sizes)
         if self.data_bits != 32 and not isinstance(rows, QuantizedMatrix) and rows.dtype != np.int8:
             rows = QuantizedMatrix.from_array(rows, self.data_bits, seed=self._seed(), threads=self.threads)
         rows = CodeRows.of(rows) if isinstance(rows, QuantizedMatrix) else rows
@@ -231,7 +235,12 @@ class GradientFit:
         self: Any, w: NDArray[np.float64], scatter: NDArray[np.float64], narrow: bool
     ) -> NDArray[np.float64]:
         """Store coefficients of [d, k] in the model's own precision; return what it predicts with."""
-        own = np.ascontiguousarray(w.T, np.float32 if narrow else np.float64)
+        with np.errstate(over="ignore"):
+            own = np.ascontiguousarray(w.T, np.float32 if narrow else np.float64)
+        size = float(np.abs(w).max(initial=0.0))
+        if not np.isfinite(own).all() or (size and not own.any()):
+            kind = f"{own.dtype}, the type of X" if narrow else "float64"
+            raise InputError(f"coefficients of up to {size:.3g} do not fit {kind}; rescale X or y")
         self._coefficients = Coefficients.of(own, self.weight_bits, scatter)
         return np.asarray(self._coefficients.values, np.float64)
 

@@ -10,7 +10,9 @@ from sklearn.utils import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_array, column_or_1d, validate_data
 
-from scrimp.matrix import QuantizedMatrix
+from scrimp.errors import InputError
+from scrimp.matrix import QuantizedMatrix, column_ranges
+from scrimp.matrix.ranges import LARGEST
 
 FLOATS = [np.float64, np.float32, np.float16]
 
@@ -148,6 +150,31 @@ def _weights(sample_weight: Any, n: int) -> NDArray[np.float64] | None:
     if not weight.sum() > 0:
         raise ValueError("sample_weight must hold at least one weight above 0")
     return weight
+
+
+class Sizes(NamedTuple):
+    """What can be squared and summed: values within ±largest, columns that vary by `least` or not at all."""
+
+    least: float
+    largest: float
+
+
+DOUBLE_SIZES = Sizes(1 / LARGEST, LARGEST)
+SINGLE_SIZES = Sizes(1e-36, 1e32)  # where kernels work in float32
+
+
+def check_columns(X: Any, sizes: Sizes) -> None:
+    """Raise InputError, naming the column, if rows hold values beyond `sizes`."""
+    if not is_codes(X) and (X.dtype == np.float64 or sizes is SINGLE_SIZES):
+        column_ranges(X).check_size(sizes.largest, sizes.least)
+
+
+def check_targets(y: NDArray[np.float64], sizes: Sizes) -> None:
+    """Raise InputError if targets are beyond `sizes`."""
+    reach = np.abs(y).max(initial=0.0)
+    if reach > sizes.largest or 0 < reach < sizes.least:
+        wish = f"within ±{sizes.largest:g}, and the largest at least {sizes.least:g}"
+        raise InputError(f"y must be {wish}, got up to {reach:.6g}; rescale it")
 
 
 def prediction_rows(estimator: Any, X: Any, *, reset: bool = False) -> Any:

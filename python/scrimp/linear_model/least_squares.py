@@ -16,7 +16,14 @@ from sklearn.utils.validation import check_is_fitted
 from scrimp.cost import Meter, bill
 from scrimp.linear_model.choice import Choice, choose_solver
 from scrimp.linear_model.gradient_fit import GradientFit, is_narrow
-from scrimp.linear_model.inputs import Inputs, prediction_rows, training_rows
+from scrimp.linear_model.inputs import (
+    DOUBLE_SIZES,
+    Inputs,
+    check_columns,
+    check_targets,
+    prediction_rows,
+    training_rows,
+)
 from scrimp.linear_model.persistence import Persistent
 from scrimp.matrix import QuantizedMatrix
 from scrimp.train.normal import (
@@ -32,6 +39,7 @@ from scrimp.train.ranks import on_ranks
 from scrimp.usage import Usage
 
 GRAM_PASSES, CG_PASSES = 30, 1000
+USUAL_EXPONENT = 10  # targets beyond 2^±10 are divided by a power of two, which changes no digit
 
 
 class LeastSquares(GradientFit, Persistent, MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ignore[misc]
@@ -66,7 +74,9 @@ class LeastSquares(GradientFit, Persistent, MultiOutputMixin, RegressorMixin, Ba
         n, d = inputs.X.shape
         choice = choose_solver(self.solver, n, d, self.compress, self.shard, self.sync_every)
         solve = self._by_sums if choice.solver in ("gram", "cg") else self._by_gradients
-        solution, usage = solve(inputs, alpha, choice, started)
+        units = _units_of(inputs.y)
+        solution, usage = solve(inputs._replace(y=inputs.y / units), alpha, choice, started)
+        solution = solution._replace(w=solution.w * units, y_mean=solution.y_mean * units)
         self._finish(solution, inputs, f"{choice.solver}: {choice.reason}", usage)
         self._online = None
         return self
@@ -109,6 +119,9 @@ class LeastSquares(GradientFit, Persistent, MultiOutputMixin, RegressorMixin, Ba
             seed=self._seed(),
             threads=self.threads,
         )
+        finds_ranges = options.gram and inputs.weight is None and not fits_one_leaf(inputs.X, options)
+        if not finds_ranges:
+            check_columns(inputs.X, DOUBLE_SIZES)
         checkpoint = None if self.checkpoint is None else os.fspath(self.checkpoint)
         workers = 1 if fits_one_leaf(inputs.X, options) else self.workers
         args = (inputs.X, inputs.y, inputs.weight, options, RunOptions(self.budget, checkpoint, started))
@@ -149,6 +162,12 @@ class LeastSquares(GradientFit, Persistent, MultiOutputMixin, RegressorMixin, Ba
             self.intercept_ = 0.0
 
 
+def _units_of(y: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return a power of two for each output, near its largest value where squares might not be finite."""
+    _, exponent = np.frexp(np.abs(y).max(axis=0))
+    return np.ldexp(1.0, np.where(np.abs(exponent) > USUAL_EXPONENT, exponent - 1, 0))
+
+
 class OnlineLeastSquares(LeastSquares):
     """Least squares that rows can be added to."""
 
@@ -171,6 +190,8 @@ class OnlineLeastSquares(LeastSquares):
         online = self._online
         with Meter() as meter:
             inputs = training_rows(self, X, y, sample_weight, reset=online is None)
+            check_columns(inputs.X, DOUBLE_SIZES._replace(least=0.0))
+            check_targets(inputs.y, DOUBLE_SIZES._replace(least=0.0))
             if isinstance(inputs.X, QuantizedMatrix):
                 raise TypeError("partial_fit takes arrays of rows; fit takes a QuantizedMatrix")
             self._check_options()

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from scrimp.cost import Budget, bill
 from scrimp.linear_model.docs import with_options
-from scrimp.linear_model.inputs import training_rows
+from scrimp.linear_model.inputs import DOUBLE_SIZES, check_columns, check_targets, training_rows
 from scrimp.linear_model.least_squares import LeastSquares, OnlineLeastSquares
 from scrimp.train.folds import cross_validate
 from scrimp.train.normal import NormalOptions
@@ -250,6 +250,8 @@ class RidgeCV(LeastSquares):
     def fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Choose a penalty and fit with it; as `Ridge.fit`."""
         inputs = training_rows(self, X, y, sample_weight)
+        check_columns(inputs.X, DOUBLE_SIZES)
+        check_targets(inputs.y, DOUBLE_SIZES)
         alphas = np.asarray(self.alphas, np.float64).reshape(-1)
         if not len(alphas) or not (alphas >= 0).all() or not np.isfinite(alphas).all():
             raise ValueError(f"alphas must hold at least one number >= 0, got {self.alphas!r}")

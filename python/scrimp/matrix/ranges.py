@@ -16,7 +16,7 @@ from scrimp import _core
 from scrimp.errors import CodecError, InputError
 
 BITS = (8, 4, 2, 1)
-_WIDEST = 1e140  # squares of it, summed over any rows, are finite
+LARGEST = 1e140  # squares of it, summed over any rows, are finite
 
 
 def check_bits(bits: int) -> int:
@@ -82,18 +82,34 @@ class Ranges:
         Raises
         ------
         InputError
-            If a column spans so much that squares of it overflow.
+            If values are so large that squares of them overflow.
         """
         levels = (1 << check_bits(bits)) - 1
-        with np.errstate(over="ignore", invalid="ignore"):
-            span = np.where(self.low < self.high, self.high - self.low, 0.0)
-        if not (span <= _WIDEST).all():
-            column = int(np.flatnonzero(~(span <= _WIDEST))[0])
-            ends = f"{self.low[column]} … {self.high[column]}"
-            raise InputError(f"X[:, {column}] spans {ends}: too wide, rescale it")
+        self.check_size()
+        span = self._span()
         scale = np.where(self.integral & (span <= levels) & (span > 0), 1.0, span / levels)
         low = np.where(np.isfinite(self.low), self.low, 0.0) + 0.0  # + 0.0: no column begins at −0
         return Grid(bits, low, scale)
+
+    def check_size(self, largest: float = LARGEST, least: float = 0.0) -> None:
+        """Raise InputError unless values are within ±`largest` and columns constant or wider than `least`.
+
+        Beyond, their squares, or sums of those, are infinite or 0, and a fit would silently be wrong.
+        """
+        span = self._span()
+        reach = np.maximum(np.abs(self.low), np.abs(self.high))
+        wrong = np.flatnonzero((np.isfinite(reach) & (reach > largest)) | ((span > 0) & (span < least)))
+        if not len(wrong):
+            return
+        j = int(wrong[0])
+        ends = f"X[:, {j}] spans {self.low[j]:.6g} … {self.high[j]:.6g}"
+        if reach[j] > largest:
+            raise InputError(f"{ends}: values must be within ±{largest:g}; rescale the column")
+        raise InputError(f"{ends}: it must vary by {least:g} or more, or not at all; rescale the column")
+
+    def _span(self) -> NDArray[np.float64]:
+        with np.errstate(over="ignore", invalid="ignore"):
+            return np.where(self.low < self.high, self.high - self.low, 0.0)
 
     @classmethod
     def merge(cls, parts: Iterable[Ranges]) -> Ranges:

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 Matrix = NDArray[np.float64]
 
+ALIKE = 1e3  # lengths of columns whose ratio is below lose no digits to each other
+MANY_COLUMNS = 4096  # above, few rows are solved as they are
 # Eigenvalues below this, relative to a unit diagonal and times d, cannot be told from rounding of a float64
 # Gram.
 RANK_TOLERANCE = 64 * float(np.finfo(np.float64).eps)
@@ -133,8 +135,44 @@ def ridge_by_svd(x: Matrix, y: Matrix, alpha: Matrix) -> tuple[Matrix, int]:
     alpha : float64[k]
         Penalty by output.
     """
+    norms = np.sqrt((x * x).sum(axis=0))
+    sizes = norms[norms > 0]
+    if x.shape[1] <= MANY_COLUMNS and sizes.max(initial=0.0) > ALIKE * sizes.min(initial=np.inf):
+        return _ridge_of_unlike_columns(x, y, alpha, norms)
     u, s, vt = np.linalg.svd(x, full_matrices=False)
-    kept = s > np.finfo(np.float64).eps * max(x.shape) * s[:1].max(initial=0.0)
-    s = s[kept]
+    rank = _rank(x, s)
+    s = s[:rank]
     damped = s[:, None] / (s[:, None] ** 2 + alpha)
-    return vt[kept].T @ (damped * (u[:, kept].T @ y)), int(kept.sum())
+    return vt[:rank].T @ (damped * (u[:, :rank].T @ y)), rank
+
+
+def _ridge_of_unlike_columns(x: Matrix, y: Matrix, alpha: Matrix, norms: Matrix) -> tuple[Matrix, int]:
+    """Solve by the singular values of rows and penalty together, every column of length 1."""
+    d = x.shape[1]
+    w = np.empty((d, y.shape[1]))
+    plain = x / np.where(norms > 0, norms, 1.0)
+    rank = _rank(plain, np.linalg.svd(plain, compute_uv=False))
+    for value in np.unique(alpha):
+        mine = alpha == value
+        length = np.sqrt(norms**2 + value)
+        scale = 1 / np.where(length > 0, length, 1.0)
+        rows = np.vstack([x, np.sqrt(value) * np.eye(d)]) if value else x
+        right = np.zeros((len(rows), int(mine.sum())))
+        right[: len(x)] = y[:, mine]
+        w[:, mine] = _least_norm(rows * scale, right, scale)
+    return w, rank
+
+
+def _least_norm(a: Matrix, b: Matrix, scale: Matrix) -> Matrix:
+    """Return the w = scale∘v of least norm that minimizes ‖a·v − b‖²."""
+    u, s, vt = np.linalg.svd(a, full_matrices=len(a) < a.shape[1])
+    rank = _rank(a, s)
+    w = scale[:, None] * (vt[:rank].T @ ((u[:, :rank].T @ b) / s[:rank, None]))
+    free = np.where(np.abs(vt[rank:]) > RANK_TOLERANCE, vt[rank:], 0.0)  # rounding, which scale would blow up
+    null, _ = np.linalg.qr(free.T * scale[:, None])
+    return np.asarray(w - null @ (null.T @ w))
+
+
+def _rank(a: Matrix, s: NDArray[Any]) -> int:
+    """Return how many singular values of a matrix, largest first, are not rounding."""
+    return int((s > np.finfo(np.float64).eps * max(a.shape) * s[:1].max(initial=0.0)).sum())

@@ -22,6 +22,7 @@ from scrimp.matrix import (
     gradient_sums,
     gram_sums,
 )
+from scrimp.matrix.ranges import LARGEST
 from scrimp.train.dense import Matrix
 from scrimp.train.refinement import Ask
 
@@ -69,6 +70,7 @@ class SharedRows:
         ranges = Ranges.merge(
             Ranges.from_bytes(part) for part in self.comm.all_gather_bytes(found.to_bytes())
         )
+        ranges.check_size(least=1 / LARGEST)
         part = gram_sums(
             self.x,
             self.y,
