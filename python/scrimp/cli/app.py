@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import scrimp
-from scrimp.cli import bill, demo, distill, info, plan, predict, recode, report, train
+from scrimp.cli import bench, bill, demo, distill, info, plan, predict, recode, report, train
 from scrimp.cli.outcome import reporting
 
 app = typer.Typer(
@@ -46,6 +46,7 @@ for _command in (
     plan.plan,
     bill.bill,
     report.report,
+    bench.bench,
     info.info,
 ):
     _text, _, _example = (_command.__doc__ or "").partition("Example:")
