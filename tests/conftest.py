@@ -15,6 +15,7 @@ KERNEL_FILES = {
     "test_golden",
     "test_gradient",
     "test_gram",
+    "test_matmul",
     "test_packets",
     "test_quantize",
     "test_quantized_matrix",

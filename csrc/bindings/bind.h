@@ -8,6 +8,7 @@ void bind_core(pybind11::module_& m);
 void bind_codecs(pybind11::module_& m);
 void bind_engine(pybind11::module_& m);
 void bind_linear(pybind11::module_& m);
+void bind_matmul(pybind11::module_& m);
 void bind_matrix(pybind11::module_& m);
 
 }  // namespace scrimp

@@ -6,5 +6,6 @@ PYBIND11_MODULE(_core, m, pybind11::mod_gil_not_used()) {
   scrimp::bind_codecs(m);
   scrimp::bind_engine(m);
   scrimp::bind_linear(m);
+  scrimp::bind_matmul(m);
   scrimp::bind_matrix(m);
 }

@@ -6,6 +6,7 @@
 
 #include "codecs/options.h"
 #include "kernels/linear_table.h"
+#include "kernels/matmul_table.h"
 
 namespace scrimp {
 
@@ -56,6 +57,7 @@ struct KernelTable {
   const CodecKernels* codecs;
   std::size_t n_codecs;
   const LinearKernels* linear;
+  const MatmulKernels* matmul;
 };
 
 const KernelTable& active_table();  // best supported, or $SCRIMP_ISA; throws std::invalid_argument on an unknown name

@@ -19,6 +19,7 @@ _HOME = {
     "quantize": "scrimp.codecs",
     "unpack": "scrimp.codecs",
     "distill": "scrimp.distillation",
+    "QuantizedLinear": "scrimp.matrix",
     "QuantizedMatrix": "scrimp.matrix",
     "gradient": "scrimp.matrix",
     "gram": "scrimp.matrix",

@@ -156,6 +156,19 @@ def gram(
     out: Float64s,
     threads: int,
 ) -> None: ...
+def matmul(
+    x: NDArray[Any],
+    bits: int,
+    scale: Float64s | None,
+    offset: Float64s | None,
+    codec: NativeCodec,
+    w: NDArray[np.uint8],
+    bias: NDArray[np.float32],
+    d: int,
+    round_rows: bool,
+    threads: int,
+    out: NDArray[np.float32],
+) -> None: ...
 def column_ranges(
     x: FloatArray, low: Float64s, high: Float64s, integral: NDArray[np.uint8], threads: int
 ) -> tuple[int, int] | None: ...

@@ -5,6 +5,7 @@
 #include "kernels/code_gram.h"
 #include "kernels/gradient.h"
 #include "kernels/gram.h"
+#include "kernels/matmul.h"
 #include "kernels/matrix.h"
 #include "kernels/table.h"
 
@@ -93,12 +94,39 @@ void print_codes(Data& data, const MatrixView& x, int bits) {
   print_gradients(data, view, name.c_str());
 }
 
+void print_products(const Data& data, const char* name, std::size_t d) {
+  constexpr std::size_t kWeights = 7;
+  const scrimp::Codec codec(name, {});
+  scrimp::FloatView weights;
+  weights.data = reinterpret_cast<const std::byte*>(data.x.data());
+  weights.shape[0] = kWeights * d;
+  weights.strides[0] = sizeof(float);
+  std::vector<std::uint8_t> payload(codec.nbytes(kWeights * d));
+  codec.encode(weights, payload.data(), {});
+  const std::vector<float> bias(kWeights, 0.25f);
+  for (std::size_t n : {1, 5, 70})
+    for (bool round_rows : {false, true}) {
+      scrimp::MatmulArgs args;
+      args.x = view_of(data.x, Element::kF32, n, d);
+      args.codec = &codec;
+      args.w = payload.data();
+      args.k = kWeights;
+      args.bias = bias.data();
+      args.round_rows = round_rows;
+      std::vector<float> out(n * kWeights);
+      scrimp::matmul(args, out.data());
+      print_vector(("matmul " + std::string(name)).c_str(), round_rows ? "int8 rows" : "float rows", out);
+    }
+}
+
 }  // namespace
 
 void print_linear_digests() {
   Data data;
   const MatrixView f32 = view_of(data.x, Element::kF32, kRows, kColumns), f64 = view_of(data.wide, Element::kF64, kRows, kColumns);
   for (int bits : {8, 4, 2, 1}) print_codes(data, bits == 8 ? f64 : f32, bits);
+  for (const char* codec : {"int8", "int4"})
+    for (std::size_t d : {640, 333}) print_products(data, codec, d);
   print_gradients(data, f32, "f32");
   print_gradients(data, f64, "f64");
   for (const MatrixView& x : {f32, f64}) {

@@ -6,7 +6,7 @@ A codec turns floats into bytes and back. It knows nothing of files, sockets or 
 from scrimp.codecs.base import Codec, codec, codec_names
 from scrimp.codecs.feedback import ErrorFeedback
 from scrimp.codecs.lattice import quantize
-from scrimp.codecs.packet import PacketInfo, pack, packet_info, packet_nbytes, unpack
+from scrimp.codecs.packet import PacketInfo, pack, packet_info, packet_nbytes, packet_payload, unpack
 from scrimp.codecs.spec import codec_choices
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "pack",
     "packet_info",
     "packet_nbytes",
+    "packet_payload",
     "quantize",
     "unpack",
 ]

@@ -93,12 +93,8 @@ def unpack(packet: bytes | bytearray | memoryview) -> NDArray[Any]:
         ...
     scrimp.errors.CodecError: packet is cut short: 4 of at least 20 bytes
     """
-    view = memoryview(packet).cast("B")
-    dtype, shape, chosen, start = _read_head(view)
+    (dtype, shape, chosen), payload = packet_payload(packet)
     n = math.prod(shape)
-    if _crc(view[:start], view[start:]) != _HEAD.unpack_from(view)[5]:
-        raise CodecError("packet is damaged: its checksum does not match")
-    payload = np.frombuffer(view, np.uint8, offset=start)
     if dtype == np.bool_ and payload.max(initial=0) > 1:
         raise CodecError("packet is damaged: a bool is neither 0 nor 1")
     if chosen.spec == "raw":
@@ -137,6 +133,26 @@ def packet_info(packet: bytes | bytearray | memoryview) -> PacketInfo:
     (2, 2)
     """
     return PacketInfo(*_read_head(memoryview(packet).cast("B"))[:3])
+
+
+def packet_payload(packet: bytes | bytearray | memoryview) -> tuple[PacketInfo, NDArray[np.uint8]]:
+    """Check a packet whole, and return its header and its payload where it lies.
+
+    Raises
+    ------
+    CodecError
+        As `unpack`.
+
+    Examples
+    --------
+    >>> packet_payload(pack(np.eye(2, dtype=np.float32), "int8"))[1].size
+    8
+    """
+    view = memoryview(packet).cast("B")
+    dtype, shape, chosen, start = _read_head(view)
+    if _crc(view[:start], view[start:]) != _HEAD.unpack_from(view)[5]:
+        raise CodecError("packet is damaged: its checksum does not match")
+    return PacketInfo(dtype, shape, chosen), np.frombuffer(view, np.uint8, offset=start)
 
 
 def packet_nbytes(shape: Sequence[int], spec: str | Codec, dtype: DTypeLike = np.float32) -> int:

@@ -3,6 +3,7 @@
 from scrimp.matrix.gradients import gradient, gradient_sums, loss_names, product
 from scrimp.matrix.grams import Gram, GramSums, gram, gram_sums
 from scrimp.matrix.quantized import QuantizedMatrix
+from scrimp.matrix.quantized_linear import QuantizedLinear
 from scrimp.matrix.ranges import Grid, Ranges, column_ranges
 from scrimp.matrix.tree import LEAF_ROWS, TreeSum
 
@@ -11,6 +12,7 @@ __all__ = [
     "Gram",
     "GramSums",
     "Grid",
+    "QuantizedLinear",
     "QuantizedMatrix",
     "Ranges",
     "TreeSum",
