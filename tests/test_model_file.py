@@ -10,7 +10,8 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 import scrimp
-from scrimp.linear_model import LinearRegression, Ridge
+from scrimp.linear_model import LinearRegression, LogisticRegression, Ridge, SGDClassifier, SGDRegressor
+from scrimp.matrix import product
 from scrimp.model_file import load_parts, save
 from scrimp.train.storage import CHECKSUM, DOCUMENT, checksum
 
@@ -79,6 +80,31 @@ def test_a_changed_coefficient_is_saved(rows, tmp_path):
     model.coef_ = np.zeros_like(model.coef_)
     model.save(tmp_path / "m")
     assert not scrimp.load(tmp_path / "m").coef_.any()
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+@pytest.mark.parametrize("kind", [Ridge, LogisticRegression, SGDRegressor, SGDClassifier])
+def test_a_loaded_model_predicts_from_its_packed_weights(kind, bits, tmp_path, monkeypatch):
+    """The bits are those of the product with decoded weights, which is not called."""
+    x = np.random.default_rng(1).normal(size=(400, 130)).astype(np.float32)
+    y = x[:, :3].sum(axis=1) if kind in (Ridge, SGDRegressor) else np.digitize(x[:, 0], [-0.5, 0.5])
+    kind(weight_bits=bits).fit(x, y if kind is not SGDClassifier else y > 0).save(tmp_path / "m")
+    model = scrimp.load(tmp_path / "m")
+    predict = getattr(model, "decision_function", model.predict)
+    expected = product(x, model.coef_.T, model.intercept_)
+    monkeypatch.setattr("scrimp.linear_model.gradient_fit.product", None)
+    assert np.array_equal(predict(x).reshape(len(x), -1), expected.reshape(len(x), -1))
+    assert predict(x).dtype == np.float32
+
+
+def test_coefficients_set_by_hand_are_those_that_predict(rows):
+    x, y = rows
+    model = Ridge(weight_bits=8).fit(x[:, :50] / np.logspace(-2, 2, 300)[:50].astype(np.float32), y)
+    with pytest.raises(ValueError, match="read-only"):
+        model.coef_[0, 0] = 1.0
+    model.coef_ = np.ones_like(model.coef_)
+    model.intercept_ = np.zeros(2)
+    assert model.predict(np.ones((3, 50), np.float32)).tolist() == [[50.0, 50.0]] * 3
 
 
 def test_it_is_a_safetensors_file_that_others_read(rows, tmp_path):

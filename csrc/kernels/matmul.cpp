@@ -32,31 +32,40 @@ bool has_whole_blocks(const MatmulArgs& args) {
 // Rows of X as float, a few at a time.
 class FloatRows {
  public:
-  explicit FloatRows(const MatmulArgs& args) : args_(args), reader_(args.x) {}
+  explicit FloatRows(const MatmulArgs& args) : args_(args), reader_(args.x) {
+    if (args.scale && !args.x.is_codes()) factor_.assign(args.scale, args.scale + args.x.d);
+  }
 
   Rows<float> read(std::size_t begin, std::size_t n) {
     const std::size_t d = args_.x.d;
     if (!args_.scale) return reader_.read<float>(begin, n);
     values_.resize(n * d);
-    if (args_.x.is_codes()) scale_rows(reader_.read<std::int8_t>(begin, n), n);
+    if (args_.x.is_codes()) decode_rows(reader_.read<std::int8_t>(begin, n), n);
     else scale_rows(reader_.read<float>(begin, n), n);
     return {values_.data(), static_cast<std::ptrdiff_t>(d)};
   }
 
  private:
-  template <class E>
-  void scale_rows(const Rows<E>& rows, std::size_t n) {
+  void decode_rows(const Rows<std::int8_t>& rows, std::size_t n) {
     const std::size_t d = args_.x.d;
     for (std::size_t i = 0; i < n; ++i) {
-      const E* x = rows.x + static_cast<std::ptrdiff_t>(i) * rows.stride;
+      const std::int8_t* x = rows.x + static_cast<std::ptrdiff_t>(i) * rows.stride;
       for (std::size_t j = 0; j < d; ++j)
         values_[i * d + j] = static_cast<float>((args_.offset ? args_.offset[j] : 0.0) + args_.scale[j] * x[j]);
     }
   }
 
+  void scale_rows(const Rows<float>& rows, std::size_t n) {
+    const std::size_t d = args_.x.d;
+    for (std::size_t i = 0; i < n; ++i) {
+      const float* x = rows.x + static_cast<std::ptrdiff_t>(i) * rows.stride;
+      for (std::size_t j = 0; j < d; ++j) values_[i * d + j] = factor_[j] * x[j];
+    }
+  }
+
   const MatmulArgs& args_;
   RowReader reader_;
-  std::vector<float> values_;
+  std::vector<float> values_, factor_;
 };
 
 // Part of the work of one call: some rows with some outputs, and the scratch of one thread.

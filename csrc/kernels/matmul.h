@@ -11,7 +11,7 @@ bool multiplies_codes(const Codec& codec);
 
 struct MatmulArgs {
   MatrixView x;                    // [n][d] of floats, or codes with scale and offset
-  const double* scale = nullptr;   // [d]: x = offset + scale·code, or scale·x for floats
+  const double* scale = nullptr;   // [d]: x = offset + scale·code, or for floats scale·x in fp32
   const double* offset = nullptr;  // [d], for codes
   const Codec* codec = nullptr;
   const std::uint8_t* w = nullptr; // payload of [k][d] in C order

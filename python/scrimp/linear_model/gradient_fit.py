@@ -248,6 +248,10 @@ class GradientFit:
         """Return x·coef_ + intercept_: float64 for float64 rows, else float32."""
         if isinstance(rows, np.ndarray) and rows.dtype == np.float64:
             return np.asarray(rows @ self.coef_.T + self.intercept_)
+        kept: Coefficients = self._coefficients
+        packed = kept.product(rows, self.coef_, self.intercept_, self.threads)
+        if packed is not None:
+            return packed
         return product(rows, self.coef_.T, self.intercept_, threads=self.threads)
 
 

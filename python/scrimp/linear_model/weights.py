@@ -7,12 +7,14 @@ units of powers of two near the spread of their columns, one more byte each.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from scrimp.codecs import packet_info
+from scrimp.matrix import QuantizedLinear
 from scrimp.model_file import StoredWeights
 from scrimp.train.storage import Tensors
 
@@ -33,6 +35,7 @@ class Coefficients:
     values: NDArray[Any]
     stored: StoredWeights
     exponents: NDArray[np.int8] | None = None
+    packed: QuantizedLinear | None = None
 
     @classmethod
     def of(cls, w: NDArray[Any], bits: int, scatter: NDArray[np.float64]) -> Coefficients:
@@ -63,7 +66,26 @@ class Coefficients:
         values = stored.values
         if exponents is not None:
             values = np.ldexp(values, -exponents.astype(np.int32))
-        return cls(values, stored, exponents)
+        if values.ndim != 2 or packet_info(stored.packet).codec.spec == "raw":
+            return cls(values, stored, exponents)
+        values.setflags(write=False)  # or `packed` would predict with other coefficients than it shows
+        return cls(values, stored, exponents, QuantizedLinear.from_packet(stored.packet))
+
+    def product(
+        self, rows: Any, coef: NDArray[Any], intercept: Any, threads: int
+    ) -> NDArray[np.float32] | None:
+        """Multiply float rows by the packed coefficients, in the bits of `scrimp.matrix.product`.
+
+        None where they are not packed, `coef` is not what they decode to (it was set by hand), or rows are
+        codes, which the product with decoded coefficients reads faster.
+        """
+        plain = isinstance(rows, np.ndarray) and rows.dtype.kind == "f"
+        if self.packed is None or not plain or not np.may_share_memory(coef, self.values):
+            return None
+        bias = np.broadcast_to(np.asarray(intercept, np.float64), len(self.values)).astype(np.float32)
+        scale = None if self.exponents is None else np.ldexp(1.0, -self.exponents.astype(np.int32))
+        out = replace(self.packed, bias=bias)(rows, scale=scale, threads=threads)
+        return out[:, 0] if coef.ndim == 1 else out
 
     @property
     def nbytes(self) -> int:

@@ -132,7 +132,7 @@ class QuantizedLinear:
             "int8" rounds each row to int8 under one scale (the codec int8 with the row as its block) and
             multiplies codes exactly; it needs int8 or int4 weights.
         scale : float64[d], optional
-            Multiplies the columns of an array X.
+            Multiplies the columns of an array X of floats, in float32.
         threads : int
             0 chooses by size.
 
