@@ -1,5 +1,10 @@
 """Markers by file, so that CI can run the kernels once per ISA and the peers where they are installed."""
 
+import importlib.metadata
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -30,3 +35,30 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.kernels)
         if stem in PEER_FILES:
             item.add_marker(pytest.mark.peers)
+
+
+@pytest.fixture
+def mpi(monkeypatch):
+    """Start MPI ranks by `[*mpi, "-n", "2", program]`; skips, and says why, where that cannot work."""
+    pytest.importorskip("mpi4py", reason="mpi4py is not installed: pip install mpi4py mpich")
+    beside = str(Path(sys.executable).parent)
+    found = shutil.which("mpiexec", path=os.pathsep.join([beside, os.environ["PATH"]]))
+    with_wheel = _mpich_wheel()
+    if with_wheel:  # mpi4py looks beside this Python alone, not in an environment below it
+        monkeypatch.setenv("MPI4PY_LIBMPI", with_wheel["libmpi.so.12"])
+        found = with_wheel["mpiexec"]
+    works = subprocess.run([sys.executable, "-c", "from mpi4py import MPI"], capture_output=True, text=True)
+    if works.returncode:
+        pytest.skip(f"mpi4py finds no MPI library (pip install mpich): {works.stderr.splitlines()[-1]}")
+    if found is None:
+        pytest.skip("there is an MPI library, but no mpiexec beside this Python or on PATH")
+    return [found]
+
+
+def _mpich_wheel():
+    try:
+        files = importlib.metadata.files("mpich") or []
+    except importlib.metadata.PackageNotFoundError:
+        return {}
+    paths = {f.name: str(f.locate().resolve()) for f in files if f.name in ("libmpi.so.12", "mpiexec")}
+    return paths if len(paths) == 2 and all(map(os.path.exists, paths.values())) else {}

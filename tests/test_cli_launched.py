@@ -2,10 +2,8 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -56,25 +54,16 @@ def check_one_training(launcher, data, tmp_path):
     np.testing.assert_array_equal(one.coef_, two.coef_)
 
 
+@pytest.mark.peers
 def test_torchrun_ranks_train_together(data, tmp_path):
     pytest.importorskip("torch")
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
     check_one_training(launcher, data, tmp_path)
 
 
-def mpi_launcher():
-    """Where mpi4py works there may be an mpiexec beside its Python or on the path."""
-    found = shutil.which(
-        "mpiexec", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    )
-    works = subprocess.run([sys.executable, "-c", "from mpi4py import MPI"], capture_output=True, check=False)
-    if found is None or works.returncode != 0:
-        pytest.skip("no working MPI")
-    return [found, "-n", "2", sys.executable, "-m"]
-
-
-def test_mpi_ranks_train_together(data, tmp_path):
-    check_one_training(mpi_launcher(), data, tmp_path)
+@pytest.mark.peers
+def test_mpi_ranks_train_together(mpi, data, tmp_path):
+    check_one_training([*mpi, "-n", "2", sys.executable, "-m"], data, tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -51,6 +51,33 @@ class NativeCodec:
         self, buf: NDArray[np.uint8], n: int, out: NDArray[np.float32], add: bool, threads: int
     ) -> None: ...
 
+def combine_chunk(
+    codec: NativeCodec,
+    own: NDArray[np.float32],
+    parts: Sequence[NDArray[np.uint8] | None],
+    mean: bool,
+    out: NDArray[np.uint8],
+    key: tuple[int, int, int],
+    owned: NDArray[np.float32] | None = None,
+    decoded: NDArray[np.float32] | None = None,
+    threads: int = 0,
+) -> tuple[int, bool]: ...
+def low_rank_project(
+    g: NDArray[np.float32],
+    m: NDArray[np.float32],
+    p: NDArray[np.float32],
+    q: NDArray[np.float32],
+    rank: int,
+    p_out: NDArray[np.float32],
+    threads: int = 0,
+) -> None: ...
+def low_rank_fold(
+    m: NDArray[np.float32], p: NDArray[np.float32], rank: int, q_out: NDArray[np.float32], threads: int = 0
+) -> None: ...
+def low_rank_expand(
+    g: NDArray[np.float32], p: NDArray[np.float32], q: NDArray[np.float32], rank: int, threads: int = 0
+) -> None: ...
+def orthonormalize(p: NDArray[np.float32], rank: int) -> None: ...
 def engine_supported() -> bool: ...
 def die_with_parent(parent: int) -> None: ...
 def usable_cores() -> int: ...

@@ -57,9 +57,13 @@ def joined() -> Iterator[Launch]:
         yield mine
         return
     connect = _torch if mine.launcher == "torchrun" else _mpi
-    with connect(mine) as comm, joining(comm):
-        yield mine
-        comm.barrier()
+    from scrimp.comm import two_level
+
+    with connect(mine) as flat:
+        comm = two_level(flat)
+        with joining(comm):
+            yield mine
+            comm.barrier()
 
 
 @contextmanager

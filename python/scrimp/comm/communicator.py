@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from scrimp.codecs import codec as find_codec
 from scrimp.comm import collectives as _c
-from scrimp.comm import fused
+from scrimp.comm import fused, pipelined
+from scrimp.comm.framed import FramedTransport
 from scrimp.comm.lattice import all_reduce_lattice
 from scrimp.comm.shards import shard_bounds
 from scrimp.comm.transport import LocalTransport, SingleTransport, Transport
@@ -62,6 +63,7 @@ class Comm:
     def __init__(self, transport: Transport, *, seed: int = 0, native: bool = True) -> None:
         self.transport = transport
         self._group = transport.group if native and isinstance(transport, LocalTransport) else None
+        self._framed = native and isinstance(transport, FramedTransport)
         self.seed = seed
         self.step = 0
         self._traffic = Traffic()
@@ -153,6 +155,12 @@ class Comm:
             result, judged = all_reduce_lattice(call, flat, chosen, op, key, state)
         elif self._group is not None and fused.takes(None if raw else chosen, flat.dtype):
             judged = self._fused(call, flat, None if raw else chosen, op, key, state, nonfinite)
+            result = flat
+        elif self._framed and raw:
+            result, judged = pipelined.all_reduce_raw(call, flat, op)
+        elif self._framed and pipelined.takes_encoded(chosen, state.kind):
+            propagate = nonfinite == "propagate"
+            judged = pipelined.all_reduce_encoded(call, flat, chosen, op, key, state, propagate)
             result = flat
         elif raw:
             result, judged = _c.all_reduce_raw(call, flat, op)

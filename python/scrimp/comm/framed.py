@@ -1,24 +1,17 @@
-"""What the transports of more than one machine have in common: a frame around each message.
-
-A frame is 16 bytes before the message, little-endian: u64 length, u32 tag, u32 CRC-32C of the message. So a
-flipped bit, a peer in another operation and an array of another length are errors that name the rank, on
-every network.
-"""
+"""What transports of more than one machine have in common: framed messages; what a lost peer means."""
 
 from __future__ import annotations
 
-import struct
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from zlib import crc32
 
 import numpy as np
 
-from scrimp import _core
-from scrimp.comm.transport import Bytes, Message
+from scrimp.comm.flight import FRAME_NBYTES, Flight, Requests
+from scrimp.comm.transport import Message
 from scrimp.errors import CommError
-
-_FRAME = struct.Struct("<QII")
 
 
 class FramedTransport(ABC):
@@ -32,7 +25,7 @@ class FramedTransport(ABC):
         Seconds that a wait may last without progress.
     """
 
-    frame_nbytes = _FRAME.size
+    frame_nbytes = FRAME_NBYTES
 
     def __init__(self, rank: int, size: int, timeout: float) -> None:
         self.rank = rank
@@ -41,21 +34,33 @@ class FramedTransport(ABC):
         self._broken: CommError | None = None
 
     @abstractmethod
-    def move(self, sends: Sequence[Message], recvs: Sequence[Message], label: str) -> None:
-        """Send and fill all buffers at once; at most one each way for each peer. Raise CommError."""
+    def requests(self) -> Requests:
+        """Return what moves the buffers of one collective."""
 
-    def exchange(self, sends: Sequence[Message], recvs: Sequence[Message], tag: int, label: str) -> None:
-        """Move the messages, framed, and check what came."""
+    @contextmanager
+    def flight(self) -> Iterator[Flight]:
+        """Give out messages that may be posted before others have arrived. A CommError ends the group."""
         if self._broken:
             raise CommError(f"the group ended earlier: {self._broken}") from self._broken
-        framed = [(peer, np.empty(_FRAME.size + data.size, np.uint8)) for peer, data in recvs]
+        flight = Flight(self.requests(), self.rank)
         try:
-            self.move([(peer, _with_frame(data, tag)) for peer, data in sends], framed, label)
-            for (peer, data), (_, whole) in zip(recvs, framed, strict=True):
-                self._unframe(whole, data, peer, tag, label)
+            yield flight
         except CommError as error:
             self._broken = error
             raise
+        finally:
+            flight.close()
+
+    def exchange(self, sends: Sequence[Message], recvs: Sequence[Message], tag: int, label: str) -> None:
+        """Move the messages, framed, and check what came."""
+        with self.flight() as flight:
+            for peer, data in recvs:
+                flight.receive(peer, data, tag, label)
+            for peer, data in sends:
+                flight.send(peer, data, tag)
+            for _ in recvs:
+                flight.next()
+            flight.finish(label)
 
     def barrier(self, label: str) -> None:
         """Exchange one byte with everybody."""
@@ -76,20 +81,3 @@ class FramedTransport(ABC):
         return CommError(
             f"rank {self.rank} got nothing from rank {peer} within {self.timeout:g} s in {where}"
         )
-
-    def _unframe(self, whole: Bytes, data: Bytes, peer: int, tag: int, label: str) -> None:
-        nbytes, their_tag, crc = _FRAME.unpack_from(whole.data)
-        where = f"rank {self.rank} was in {label.replace('%p', str(peer))}"
-        if (nbytes, their_tag) != (data.size, tag):
-            raise CommError(f"rank {peer} is in another collective, or in one of another length; {where}")
-        body = whole[_FRAME.size :]
-        if _core.crc32c(body) != crc:
-            raise CommError(f"bytes from rank {peer} were damaged on their way; {where}")
-        data.reshape(-1)[...] = body
-
-
-def _with_frame(data: Bytes, tag: int) -> Bytes:
-    whole = np.empty(_FRAME.size + data.size, np.uint8)
-    _FRAME.pack_into(whole.data, 0, data.size, tag, _core.crc32c(data))
-    whole[_FRAME.size :] = data.reshape(-1)
-    return whole

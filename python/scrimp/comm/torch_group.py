@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable
 from datetime import timedelta
 from queue import SimpleQueue
 from typing import Any
 
 from scrimp.comm.communicator import Comm
+from scrimp.comm.flight import Requests
 from scrimp.comm.framed import FramedTransport
-from scrimp.comm.transport import Message
+from scrimp.comm.transport import Bytes
+from scrimp.errors import CommError
 
 
 class TorchTransport(FramedTransport):
@@ -27,50 +30,106 @@ class TorchTransport(FramedTransport):
         super().__init__(dist.get_rank(own), dist.get_world_size(own), timeout)
         self._torch, self._dist, self._group, self._members = torch, dist, own, members
 
-    def move(self, sends: Sequence[Message], recvs: Sequence[Message], label: str) -> None:
-        """Start everything, then wait for each peer in its own thread: gloo cannot wait for the first."""
-        waits: dict[int, list[Callable[[], Any]]] = {}
-        for start, messages in ((self._dist.irecv, recvs), (self._dist.isend, sends)):
-            for peer, data in messages:
-                try:
-                    work = start(self._torch.from_numpy(data), self._members[peer], group=self._group)
-                except RuntimeError as error:
-                    raise self._translated(error, peer, label) from error
-                waits.setdefault(peer, []).append(work.wait)
-        self._wait(waits, label)
+    def requests(self) -> Requests:
+        """Return non-blocking messages."""
+        return _GlooRequests(self)
 
-    def _wait(self, waits: dict[int, list[Callable[[], Any]]], label: str) -> None:
-        ended: SimpleQueue[tuple[int, RuntimeError | None]] = SimpleQueue()
+    def start(self, receives: bool, peer: int, data: Bytes) -> Callable[[], Any]:
+        """Start one message; return what waits for it."""
+        start = self._dist.irecv if receives else self._dist.isend
+        try:
+            work = start(self._torch.from_numpy(data), self._members[peer], group=self._group)
+        except RuntimeError as error:
+            raise self.translated(error, peer, "a message of %p") from error
+        wait: Callable[[], Any] = work.wait
+        return wait
 
-        def wait_for(peer: int) -> None:
-            try:
-                for wait in waits[peer]:
-                    wait()
-            except RuntimeError as error:
-                ended.put((peer, error))
-            else:
-                ended.put((peer, None))
-
-        peers = list(waits)
-        if len(peers) == 1:
-            wait_for(peers[0])
-        else:
-            for peer in peers:
-                threading.Thread(target=wait_for, args=(peer,), daemon=True).start()
-        for _ in peers:
-            peer, error = ended.get()
-            if error is not None:
-                raise self._translated(error, peer, label) from error
-
-    def _translated(self, error: RuntimeError, peer: int, label: str) -> Exception:
+    def translated(self, error: RuntimeError, peer: int, label: str) -> CommError:
+        """Return what an error of gloo means."""
         text = str(error)
         if "imed out" in text:
             return self.stuck(peer, label)
         return self.lost(peer, label, text.rpartition("] ")[2].partition(". ")[0])
 
 
+class _GlooRequests(Requests):
+    """Waits for each of several peers in a thread of its own: gloo cannot wait for whoever is first."""
+
+    def __init__(self, transport: TorchTransport) -> None:
+        self._transport = transport
+        self._sends: list[tuple[int, Callable[[], Any]]] = []
+        self._receives: dict[int, deque[Callable[[], Any]]] = {}
+        self._threads: dict[int, SimpleQueue[Callable[[], Any] | None]] = {}
+        self._ended: SimpleQueue[tuple[int, RuntimeError | None]] = SimpleQueue()
+
+    def send(self, peer: int, data: Bytes) -> None:
+        self._sends.append((peer, self._transport.start(False, peer, data)))
+
+    def receive(self, peer: int, data: Bytes) -> None:
+        wait = self._transport.start(True, peer, data)
+        if peer in self._threads:
+            self._threads[peer].put(wait)
+        else:
+            self._receives.setdefault(peer, deque()).append(wait)
+
+    def next(self, label: Callable[[int], str]) -> int:
+        if not self._threads and len(self._receives) == 1:
+            peer, error = self._wait_here()
+        else:
+            self._start_threads()
+            peer, error = self._ended.get()
+        if error is not None:
+            raise self._transport.translated(error, peer, label(peer)) from error
+        return peer
+
+    def finish(self, label: str) -> None:
+        for peer, wait in self._sends:
+            try:
+                wait()
+            except RuntimeError as error:
+                raise self._transport.translated(error, peer, label) from error
+        self._sends.clear()
+
+    def close(self) -> None:
+        for queue in self._threads.values():
+            queue.put(None)
+
+    def _wait_here(self) -> tuple[int, RuntimeError | None]:
+        (peer, waits) = next(iter(self._receives.items()))
+        wait = waits.popleft()
+        if not waits:
+            del self._receives[peer]
+        try:
+            wait()
+        except RuntimeError as error:
+            return peer, error
+        return peer, None
+
+    def _start_threads(self) -> None:
+        for peer, waits in self._receives.items():
+            queue = self._threads.setdefault(peer, SimpleQueue())
+            for wait in waits:
+                queue.put(wait)
+            threading.Thread(target=_wait_for, args=(peer, queue, self._ended), daemon=True).start()
+        self._receives.clear()
+
+
+def _wait_for(
+    peer: int,
+    waits: SimpleQueue[Callable[[], Any] | None],
+    ended: SimpleQueue[tuple[int, RuntimeError | None]],
+) -> None:
+    while (wait := waits.get()) is not None:
+        try:
+            wait()
+        except RuntimeError as error:
+            ended.put((peer, error))
+            return
+        ended.put((peer, None))
+
+
 def from_torch(group: Any = None, *, timeout: float = 30.0, seed: int = 0) -> Comm:
-    """Return a Comm over the ranks of a torch.distributed process group.
+    """Return a Comm over a process group of torch.distributed. All its ranks must call this together.
 
     Parameters
     ----------
@@ -78,15 +137,13 @@ def from_torch(group: Any = None, *, timeout: float = 30.0, seed: int = 0) -> Co
         Whose ranks take part; the default group if absent. Its backend does not matter: messages travel
         through a gloo group of the same ranks that is made here (NCCL: through host memory; not run by the
         tests).
-    timeout : float, default 30.0
-        Seconds that a collective waits for a peer.
-    seed : int, default 0
-        Of stochastic rounding.
+    timeout, seed
+        As in `from_mpi`.
 
     Returns
     -------
     Comm
-        All ranks of the group must call this at the same time.
+        Of the ranks of the group.
 
     Raises
     ------

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from scrimp.codecs import Codec
     from scrimp.comm.transport import Bytes, Message, Transport
 
-_STATUS = struct.Struct("<IIQ")  # 0 or 1 (a value cannot be encoded), rank, index
+_STATUS = struct.Struct("<IIQ")  # one of the states below, and for a failure its rank and index
+_FINE, _FAILED, _NONFINITE = 0, 1, 2  # 2: what these bytes decode to is not finite
 STATUS_NBYTES = _STATUS.size
 _MASK64 = (1 << 64) - 1
 
@@ -54,14 +55,15 @@ class Encoded:
 
     __slots__ = ("buffer", "codec", "n", "payload")
 
-    def __init__(self, codec: Codec, n: int) -> None:
+    def __init__(self, codec: Codec, n: int, buffer: Bytes | None = None) -> None:
         self.codec = codec
         self.n = n
-        self.buffer = np.zeros(STATUS_NBYTES + codec.nbytes(n), np.uint8)
+        self.buffer = np.zeros(STATUS_NBYTES + codec.nbytes(n), np.uint8) if buffer is None else buffer
         self.payload = self.buffer[STATUS_NBYTES:]
 
     def fill(self, values: NDArray[np.float32], rank: int, begin: int, **key: Any) -> None:
         """Encode values[n] = x[begin:begin + n]; a value that cannot be encoded is told to the receivers."""
+        _STATUS.pack_into(self.buffer.data, 0, _FINE, 0, 0)
         try:
             self.codec.encode(values, out=self.payload, nonfinite="propagate", **key)
         except ValueError:
@@ -69,13 +71,22 @@ class Encoded:
 
     def mark(self, rank: int, index: int) -> None:
         """Say that value `index` of `rank` could not be encoded."""
-        _STATUS.pack_into(self.buffer.data, 0, 1, rank, index)
+        _STATUS.pack_into(self.buffer.data, 0, _FAILED, rank, index)
+
+    def judge(self, finite: bool) -> None:
+        """Say whether what was encoded is finite, once it is decoded."""
+        _STATUS.pack_into(self.buffer.data, 0, _FINE if finite else _NONFINITE, 0, 0)
+
+    @property
+    def finite(self) -> bool:
+        """What `judge` was told."""
+        return bool(_STATUS.unpack_from(self.buffer.data)[0] != _NONFINITE)
 
     @property
     def failure(self) -> tuple[int, int] | None:
         """(rank, index) of the value that could not be encoded, or None."""
-        failed, rank, index = _STATUS.unpack_from(self.buffer.data)
-        return (rank, index) if failed else None
+        state, rank, index = _STATUS.unpack_from(self.buffer.data)
+        return (rank, index) if state == _FAILED else None
 
     def add_to(self, out: NDArray[np.float32]) -> None:
         """out[n] += decoded."""
@@ -141,10 +152,14 @@ class Call:
         """Exchange encoded slices with the peers that are their keys."""
         for encoded in sends.values():
             if encoded.n:
-                self.traffic.wire_bytes += encoded.payload.size
-                self.traffic.raw_bytes += 4 * encoded.n
-                self.traffic.header_bytes += STATUS_NBYTES
+                self.count_encoded(encoded)
         self.exchange(leg, _buffers(sends), _buffers(recvs), where)
+
+    def count_encoded(self, encoded: Encoded) -> None:
+        """Count one encoded slice that is sent."""
+        self.traffic.wire_bytes += encoded.payload.size
+        self.traffic.raw_bytes += 4 * encoded.n
+        self.traffic.header_bytes += STATUS_NBYTES
 
     def swap_raw(self, leg: int, sends: list[Message], recvs: list[Message], where: str) -> None:
         """Exchange arrays as they are."""

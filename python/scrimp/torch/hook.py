@@ -9,17 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, Literal, get_args
 from weakref import finalize
 
 import numpy as np
 
 from scrimp.codecs import Codec, ErrorFeedback, codec
-from scrimp.comm import Comm, from_torch
+from scrimp.comm import Comm, PowerSGD, from_torch
 from scrimp.comm.collectives import Nonfinite, Op
 from scrimp.usage import Usage
 
 Rule = Callable[[Any], str | Codec | None]
+Method = Literal["codec", "powersgd"]
+Job = tuple[str, Codec, Any]  # name, how it travels, gradient
 
 
 class CompressionState:
@@ -31,6 +33,11 @@ class CompressionState:
         How gradients travel.
     feedback : {"ef14", "ef21", "none"}, default "ef14"
         Error feedback; the residuals are 4 bytes a parameter and part of `state_dict`.
+    method : {"codec", "powersgd"}, default "codec"
+        "powersgd": matrices travel as factors of `rank` columns (`scrimp.comm.PowerSGD`), with a memory of
+        their own in place of codec and feedback.
+    rank : int, default 1
+        Of the factors of PowerSGD.
     raw_below : int, default 65536
         Gradients of fewer bytes travel as they are, all those of a bucket together.
     rule : callable, optional
@@ -61,14 +68,20 @@ class CompressionState:
         codec: str | Codec = "int4",
         feedback: str = "ef14",
         *,
+        method: Method = "codec",
+        rank: int = 1,
         raw_below: int = 65536,
         rule: Rule | None = None,
         group: Any = None,
         timeout: float = 30.0,
         seed: int = 0,
     ) -> None:
+        if method not in get_args(Method):
+            raise ValueError(f"unknown method {method!r}; known: {', '.join(get_args(Method))}")
         self.codec = _find(codec)
-        self.feedback = None if feedback == "none" else ErrorFeedback(feedback)  # type: ignore[arg-type]
+        self.power = PowerSGD(rank, seed=seed) if method == "powersgd" else None
+        plain = feedback == "none" or self.power is not None
+        self.feedback = None if plain else ErrorFeedback(feedback)  # type: ignore[arg-type]
         if self.feedback is not None and self.codec.spec != "raw":
             self.feedback.check(self.codec)
         self.raw_below = raw_below
@@ -88,7 +101,8 @@ class CompressionState:
     def state_dict(self) -> dict[str, Any]:
         """Return what a checkpoint needs to continue bit for bit. Every rank saves its own."""
         feedback = self.feedback.state_dict() if self.feedback else None
-        return {"codec": self.codec.spec, "step": self.step, "feedback": feedback}
+        power = self.power.state_dict() if self.power else None
+        return {"codec": self.codec.spec, "step": self.step, "feedback": feedback, "power": power}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over what `state_dict` returned on the same rank of the same number of ranks.
@@ -100,6 +114,10 @@ class CompressionState:
         """
         if state["codec"] != self.codec.spec or (state["feedback"] is None) != (self.feedback is None):
             raise ValueError(f"the state is of codec {state['codec']!r}, this one of {self.codec.spec!r}")
+        if (state["power"] is None) != (self.power is None):
+            raise ValueError("the state is of another method (codec or powersgd)")
+        if self.power is not None:
+            self.power.load_state_dict(state["power"])
         if self.feedback is not None:
             self.feedback.load_state_dict(state["feedback"])
         self.step = state["step"]
@@ -171,7 +189,7 @@ def compression_hook(state: CompressionState, bucket: Any) -> Any:
 
     def work() -> None:
         try:
-            _reduce_bucket(comm, state.feedback, jobs, step)
+            _reduce_bucket(comm, state, jobs, step)
             future.set_result(buffer)
         except Exception as error:
             future.set_exception(error)
@@ -184,21 +202,33 @@ def compression_hook(state: CompressionState, bucket: Any) -> Any:
 compression_hook.__annotations__.clear()
 
 
-def _reduce_bucket(
-    comm: Comm, feedback: ErrorFeedback | None, jobs: list[tuple[str, Codec, Any]], step: int
-) -> None:
+def _reduce_bucket(comm: Comm, state: CompressionState, jobs: list[Job], step: int) -> None:
     """Parameters with a codec one by one, in place; all raw ones together, in the order of their names."""
     import torch
 
     exact = sorted((job for job in jobs if job[1].spec == "raw"), key=lambda job: int(job[0][1:]))
-    for name, chosen, gradient in jobs:
-        if chosen.spec != "raw":
-            _reduce_tensor(comm, gradient, chosen, "mean", feedback, name, "propagate", step)
+    others = [job for job in jobs if job[1].spec != "raw"]
+    if state.power is not None:
+        _reduce_low_rank(comm, state.power, others)
+        others = []
+    for name, chosen, gradient in others:
+        _reduce_tensor(comm, gradient, chosen, "mean", state.feedback, name, "propagate", step)
     if exact:
         flat = torch.cat([gradient.reshape(-1) for _, _, gradient in exact])
         _reduce_tensor(comm, flat, exact[0][1], "mean", None, "small ones", "propagate", step)
         for part, (_, _, gradient) in zip(flat.split([g.numel() for _, _, g in exact]), exact, strict=True):
             gradient.copy_(part.view_as(gradient))
+
+
+def _reduce_low_rank(comm: Comm, power: PowerSGD, jobs: list[Job]) -> None:
+    """Matrices as factors, all of a bucket together; on the CPU where they lie, if they are float32."""
+    import torch
+
+    hosts = [gradient.detach().to("cpu", torch.float32).contiguous() for _, _, gradient in jobs]
+    power.all_reduce(comm, [(name, host.numpy()) for (name, _, _), host in zip(jobs, hosts, strict=True)])
+    for host, (_, _, gradient) in zip(hosts, jobs, strict=True):
+        if host.data_ptr() != gradient.data_ptr():
+            gradient.detach().copy_(host)
 
 
 def _reduce_tensor(
