@@ -107,10 +107,10 @@ def measure(
             ]
             best = _best(actions, seconds)
             copy = min(copy, best[0])
-            speeds = [x.nbytes / t / 1e9 for t in best[1:]]
+            encode, decode, decode_add = (x.nbytes / t / 1e9 for t in best[1:])
             codec.decode(payload, n, out, threads=threads)
             loss = float(np.square(out - x).mean(dtype=np.float64) / np.square(x).mean(dtype=np.float64))
-            rows.append(Row(codec.spec, 8 * len(payload) / n, *speeds, loss))
+            rows.append(Row(codec.spec, 8 * len(payload) / n, encode, decode, decode_add, loss))
     return x.nbytes / copy / 1e9, rows
 
 

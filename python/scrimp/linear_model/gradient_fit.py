@@ -60,6 +60,8 @@ class Found(NamedTuple):
         The step that suits mini-batches.
     usage : Usage
         Of the preparation too.
+    is_near : bool
+        Whether the start was the solution for a sample of the rows.
     """
 
     w: NDArray[np.float64]
@@ -68,6 +70,7 @@ class Found(NamedTuple):
     fit: Fit
     rate: float
     usage: Usage
+    is_near: bool = False
 
     @property
     def scatter(self) -> NDArray[np.float64]:
@@ -79,7 +82,8 @@ class Found(NamedTuple):
     @property
     def how(self) -> str:
         """What was done, in words."""
-        return f"{self.fit.n_iter} passes, {self.fit.stop}"
+        start = "Newton's method on a sample, " if self.is_near else ""
+        return f"{start}{self.fit.n_iter} passes, {self.fit.stop}"
 
 
 class GradientFit:
@@ -143,7 +147,7 @@ class GradientFit:
             start, changes = objective.start(np.float64, near.theta), {"gradient_scale": near.gradient_norm}
         fit = self._minimize(objective, start, data, solver, rate, **changes)
         w, intercept = objective.weights(fit.w)
-        return Found(w, intercept, objective, fit, rate, meter.usage + fit.usage)
+        return Found(w, intercept, objective, fit, rate, meter.usage + fit.usage, near is not None)
 
     def _prepare(
         self: Any,

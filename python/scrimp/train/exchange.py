@@ -74,8 +74,11 @@ class Exchange(Protocol):
 
     own: slice
 
-    def reduce(self, gradient: Vector) -> Vector:
+    def reduce(self, gradient: Vector, exact: bool = False) -> Vector:
         """Return the own part of the mean of all ranks' gradients; the argument may be overwritten."""
+
+    def forget(self) -> None:
+        """Drop what error feedback kept of the gradients."""
 
     def publish(self, master: Vector) -> Vector:
         """Return all weights as every rank sees them, given each rank's own part."""
@@ -98,13 +101,17 @@ class RowExchange:
         self._comm, self._wire = comm, wire
         self._feedback = _feedback(wire)
 
-    def reduce(self, gradient: Vector) -> Vector:
+    def reduce(self, gradient: Vector, exact: bool = False) -> Vector:
         """All-reduce the mean."""
-        spec = self._wire.spec("gradient", gradient.nbytes)
+        spec = "raw" if exact else self._wire.spec("gradient", gradient.nbytes)
         values = _wire_values(gradient, spec)
         feedback = None if spec == "raw" else self._feedback
         self._comm.all_reduce(values, codec=spec, feedback=feedback, name="gradient", raw_below=0)
         return values.astype(gradient.dtype, copy=False)
+
+    def forget(self) -> None:
+        """Drop the residuals."""
+        self._feedback = _feedback(self._wire)
 
     def publish(self, master: Vector) -> Vector:
         """Return the weights: everybody has them."""
@@ -138,14 +145,18 @@ class ZeroExchange:
         self._sends_difference = wire.feedback != "none" and codec(wire.weight).contractive
         self._shared: Vector | None = None
 
-    def reduce(self, gradient: Vector) -> Vector:
+    def reduce(self, gradient: Vector, exact: bool = False) -> Vector:
         """Reduce-scatter the mean."""
-        spec = self._wire.spec("gradient", gradient.nbytes)
+        spec = "raw" if exact else self._wire.spec("gradient", gradient.nbytes)
         values = _wire_values(gradient, spec)
         out = np.empty(self.own.stop - self.own.start, values.dtype)
         feedback = None if spec == "raw" else self._feedback
         self._comm.reduce_scatter(values, out, codec=spec, feedback=feedback, name="gradient", block=BLOCK)
         return out.astype(gradient.dtype, copy=False)
+
+    def forget(self) -> None:
+        """Drop the residuals."""
+        self._feedback = _feedback(self._wire)
 
     def publish(self, master: Vector) -> Vector:
         """All-gather encoded weights or differences; all ranks get the same bytes."""

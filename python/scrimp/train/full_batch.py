@@ -10,11 +10,14 @@ from numpy.typing import NDArray
 
 from scrimp.comm import Comm
 from scrimp.train import lbfgs
+from scrimp.train.anchor import AnchoredGradients
 from scrimp.train.checkpoint import Progress, save_progress
 from scrimp.train.exchange import exchange_for, sum_over_ranks
 from scrimp.train.options import Options, Outcome, Report
 from scrimp.train.structure import Structure, Vector
 from scrimp.train.watch import Watch
+
+LOSSY_TRIALS = 10  # of a line search, before it is the gradient that is doubted
 
 
 class FullBatchLoop:
@@ -32,6 +35,7 @@ class FullBatchLoop:
         self._comm, self._gradient, self._shard, self._options = comm, gradient, shard, options
         self._part = rows_by_rank[comm.rank] / sum(rows_by_rank)
         self._exchange = exchange_for(options.shard, comm, w.size, options.wire)
+        self._gradients = AnchoredGradients(self._exchange, comm, options.wire, options.shard, w)
         self._weights = w
         self._state: lbfgs.LbfgsState | None = None
         self._history: list[float] = []
@@ -40,22 +44,15 @@ class FullBatchLoop:
     def resume(self, progress: Progress) -> None:
         """Continue where a checkpoint stopped."""
         self._n_iter, self._history = progress.record["iteration"], list(progress.record["history"])
-        prefix = "wire."
-        wire = {
-            name.removeprefix(prefix): a for name, a in progress.arrays.items() if name.startswith(prefix)
-        }
-        self._exchange.load_state(wire)
+        self._gradients.load_state(progress.arrays)
         self._state = lbfgs.LbfgsState.from_arrays(progress.arrays)
 
     def run(self, watch: Watch, problem: dict[str, Any], structure: Structure) -> Outcome:
         """Train until a rule says stop."""
-        state = self._state or lbfgs.start(
-            self._oracle, self._weights[self._exchange.own].copy(), self._total
-        )
-        state = state._replace(first_norm=max(state.first_norm, self._options.gradient_scale))
+        state = self._state or self._begin()
         stop = None
         while stop is None and self._n_iter < self._options.max_iter:
-            state, stop = lbfgs.iterate(self._oracle, state, self._total, self._options.tol)
+            state, stop = self._iterate(state)
             if stop is None:
                 self._n_iter += 1
                 self._history.append(state.point.value)
@@ -65,13 +62,44 @@ class FullBatchLoop:
             vector, state.point.value, self._n_iter, self._history, stop or "max_iter", watch.message
         )
 
+    def _begin(self) -> lbfgs.LbfgsState:
+        own = self._weights[self._exchange.own].copy()
+        is_near = self._options.gradient_scale > 0  # then a codec's error may be more than the gradient
+        oracle = self._exactly if is_near and self._gradients.is_lossy else self._oracle
+        state = lbfgs.start(oracle, own, self._total)
+        return state._replace(first_norm=max(state.first_norm, self._options.gradient_scale))
+
+    def _iterate(self, state: lbfgs.LbfgsState) -> tuple[lbfgs.LbfgsState, str | None]:
+        """Make one iteration; a search that fails with lossy gradients is tried again from an exact one.
+
+        If it fails there, too, all gradients are exact from then on.
+        """
+        lossy = self._gradients.is_lossy and not self._gradients.exact
+        trials = LOSSY_TRIALS if lossy else lbfgs.MAX_TRIALS
+        new, stop = lbfgs.iterate(self._oracle, state, self._total, self._options.tol, max_trials=trials)
+        if stop != "stalled" or not lossy:
+            return new, stop
+        self._gradients.exact = self._gradients.is_at(state.point.w)
+        return self._iterate(lbfgs.restart(self._exactly, state))
+
     def _oracle(self, own: Vector) -> tuple[float, Vector]:
-        self._weights = self._exchange.publish(own)
+        self._weights = self._gradients.weights(own)
+        value, gradient = self._local()
+        return value, self._gradients.reduce(gradient)
+
+    def _exactly(self, own: Vector) -> tuple[float, Vector]:
+        """Evaluate with everything sent as it is; gradients count from here."""
+        self._weights = self._exchange.gather(own)
+        value, gradient = self._local()
+        return value, self._gradients.anchor(own, gradient)
+
+    def _local(self) -> tuple[float, Vector]:
+        """Return the mean value, and this rank's share of the gradient times the number of ranks."""
         value, gradient = 0.0, np.zeros_like(self._weights)
         if self._part:
             value, gradient = self._gradient(self._weights, self._shard)
         mean = float(sum_over_ranks(self._comm, np.array([value * self._part]))[0])
-        return mean, self._exchange.reduce(gradient * gradient.dtype.type(self._part * self._comm.size))
+        return mean, gradient * gradient.dtype.type(self._part * self._comm.size)
 
     def _total(self, own: NDArray[np.float64]) -> NDArray[np.float64]:
         """Sum over the ranks' own parts; with rows every rank owns everything already."""
@@ -82,7 +110,7 @@ class FullBatchLoop:
     ) -> str | None:
         over = watch.due(self._n_iter) and watch.over_budget(self._n_iter)
         if self._options.checkpoint is not None:
-            arrays = state.to_arrays() | {f"wire.{name}": a for name, a in self._exchange.state().items()}
+            arrays = state.to_arrays() | self._gradients.state()
             record = {"iteration": self._n_iter, "history": self._history, "spent": watch.spent().to_dict()}
             save_progress(self._options.checkpoint, self._comm, problem, Progress(arrays, record))
         callback = self._options.callback

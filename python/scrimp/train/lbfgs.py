@@ -21,6 +21,7 @@ SumOverRanks = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
 ARMIJO, CURVATURE = 1e-4, 0.9
 MAX_TRIALS = 30
+INVISIBLE = 1e-7  # a gradient so much shorter than the first one moves the value by less than its last digit
 
 
 class Point(NamedTuple):
@@ -66,8 +67,19 @@ def start(oracle: Oracle, w: Vector, total: SumOverRanks) -> LbfgsState:
     return LbfgsState(Point(w, value, gradient), empty, empty, _norm(gradient, total))
 
 
+def restart(oracle: Oracle, state: LbfgsState) -> LbfgsState:
+    """Evaluate the point anew, by another oracle, and forget the steps."""
+    empty = state.steps[:0]
+    return LbfgsState(Point(state.point.w, *oracle(state.point.w)), empty, empty, state.first_norm)
+
+
 def iterate(
-    oracle: Oracle, state: LbfgsState, total: SumOverRanks, tol: float, memory: int = 10
+    oracle: Oracle,
+    state: LbfgsState,
+    total: SumOverRanks,
+    tol: float,
+    memory: int = 10,
+    max_trials: int = MAX_TRIALS,
 ) -> tuple[LbfgsState, str | None]:
     """Make one iteration.
 
@@ -83,6 +95,8 @@ def iterate(
         Converged when the gradient norm is at most `tol` times the first one.
     memory : int
         Pairs that are kept.
+    max_trials : int
+        Evaluations of a line search.
 
     Returns
     -------
@@ -97,9 +111,10 @@ def iterate(
     if slope >= 0:
         state = state._replace(steps=state.steps[:0], changes=state.changes[:0])
         direction, slope, scale = _direction(state, total)
-    found = _line_search(oracle, point, direction, slope, scale, total)
+    found = _line_search(oracle, point, direction, slope, scale, total, max_trials)
     if found is None:
-        return state, "stalled"
+        is_flat = _norm(point.gradient, total) <= INVISIBLE * state.first_norm
+        return state, "converged" if is_flat else "stalled"
     steps, changes = state.steps, state.changes
     step, change = found.w - point.w, found.gradient - point.gradient
     if _dot(step, change, total) > 1e-10 * abs(_dot(change, change, total)):
@@ -135,12 +150,18 @@ def _two_loops(gram: NDArray[np.float64], m: int) -> NDArray[np.float64]:
 
 
 def _line_search(
-    oracle: Oracle, point: Point, direction: Vector, slope: float, length: float, total: SumOverRanks
+    oracle: Oracle,
+    point: Point,
+    direction: Vector,
+    slope: float,
+    length: float,
+    total: SumOverRanks,
+    max_trials: int,
 ) -> Point | None:
     low, high = 0.0, np.inf
     noise = 4 * float(np.finfo(np.float64).eps) * abs(point.value)
     best: Point | None = None
-    for _ in range(MAX_TRIALS):
+    for _ in range(max_trials):
         w = point.w + point.w.dtype.type(length) * direction
         trial = Point(w, *oracle(w))
         if not trial.value <= point.value + ARMIJO * length * slope + noise:
