@@ -49,8 +49,7 @@ def distill(
     Example: scrimp distill flights.csv --target arr_delay --categorical auto --drop tailnum,time_hour
     --missing drop --out student.safetensors
     """
-    from scrimp.cli.tabular import Split, TabularModel, target_column
-    from scrimp.cli.train import estimator
+    from scrimp.cli.tabular import Split, TabularModel, estimator, target_column
     from scrimp.cost import Prices, bill
     from scrimp.distillation import distill as distill_into
 

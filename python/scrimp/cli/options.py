@@ -73,6 +73,9 @@ def _option(metavar: str, text: str, *names: str, **more: Any) -> Any:
 DATA, LEVERS, LIMITS = "Data", "Levers", "Limits"
 
 DataFile = Annotated[Path, typer.Argument(metavar="DATA", help=".npy, .npz, .csv, .tsv or .parquet.")]
+TrainingFile = Annotated[
+    Path, typer.Argument(metavar="DATA", help=".npy, .npz, .csv, .tsv, .parquet, or .scrimp of quantize.")
+]
 ModelFile = Annotated[Path, typer.Argument(metavar="MODEL", help="What `scrimp train` wrote.")]
 
 Target = Annotated[str, _option("COL", "Column to predict.", "--target", "-t", rich_help_panel=DATA)]

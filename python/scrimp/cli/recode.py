@@ -1,4 +1,4 @@
-"""`scrimp quantize` and `scrimp dequantize`: any safetensors checkpoint, one tensor at a time."""
+"""`scrimp quantize` and `scrimp dequantize`: safetensors checkpoints, tensor by tensor, and data files."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from scrimp.cli.options import JsonFile, Out, codec_spec, rule
+from scrimp.cli import options as opt
+from scrimp.cli.options import JsonFile, Out, codec_spec, one_of, rule
 from scrimp.cli.outcome import check_outputs, console, format_bytes, progress, write_json
+from scrimp.cli.quantized_data import is_data, quantize_data
 from scrimp.errors import InputError
 
 if TYPE_CHECKING:
@@ -20,7 +22,14 @@ Source = Annotated[Path, typer.Argument(metavar="MODEL", help="A safetensors fil
 
 
 def quantize(
-    model: Source,
+    model: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE",
+            show_default=False,
+            help="A safetensors file; or data: .parquet, .npy, .csv, a folder of .npy or .parquet.",
+        ),
+    ],
     out: Out,
     codec: Annotated[
         str, typer.Option("--codec", "-c", parser=codec_spec, metavar="CODEC", help="Of float tensors.")
@@ -35,9 +44,25 @@ def quantize(
             help="For tensors whose name matches; first match wins.",
         ),
     ] = None,
+    bits: Annotated[
+        int,
+        typer.Option(metavar="8|4|2|1", parser=lambda text: int(one_of("8", "4", "2", "1")(str(text)))),
+    ] = 8,
+    target: Annotated[str | None, typer.Option("--target", "-t", metavar="COL", help="Of data.")] = None,
+    task: opt.Task = None,
+    categorical: opt.Categorical = "",
+    drop: opt.Drop = "",
+    missing: opt.Missing = "error",
+    max_categories: opt.MaxCategories = 256,
+    raw_numbers: opt.RawNumbers = False,
+    seed: opt.Seed = 0,
     json_file: JsonFile = None,
 ) -> None:
-    """Quantize a safetensors checkpoint; the table shows what each tensor lost and saved.
+    """Quantize a safetensors checkpoint, or training data, for less memory and traffic.
+
+    Data files become rows of few bits with their target and encoder, which `scrimp train` reads; they may be
+    larger than memory: two passes hold a batch at a time. Of a checkpoint the table shows what each tensor
+    lost and saved.
 
     Integer tensors, and tensors that would not get smaller, are copied. `raw` in a rule copies, too. An
     output whose name ends in .gguf is written as GGUF (q8_0, q4_0, f16, bf16, raw).
@@ -47,6 +72,13 @@ def quantize(
     from scrimp.tensor_file import export_gguf, quantize_file
 
     check_outputs(out, json_file)
+    if is_data(model):
+        if target is None:
+            raise typer.BadParameter(f"{model} is data: say with --target which column is to be predicted")
+        columns: dict[str, Any] = {"categorical": opt.names(categorical), "drop": opt.names(drop)}
+        columns["missing"] = missing
+        columns |= {"max_categories": max_categories, "standardize": not raw_numbers, "task": task}
+        return quantize_data(model, out, json_file, target=target, bits=bits, seed=seed, **columns)
     write = export_gguf if out.suffix == ".gguf" else quantize_file
     with progress("quantizing") as show:
         try:
@@ -57,6 +89,7 @@ def quantize(
             raise typer.BadParameter(str(error)) from error
     write_json(json_file, "quantize", _result(model, out, reports) | {"codec": codec})
     console().print(_error_table(reports, f"{model} → {out}"))
+    return None
 
 
 def dequantize(

@@ -150,6 +150,15 @@ class Split:
         )
 
 
+def estimator(task: str, alpha: float, settings: dict[str, Any]) -> Any:
+    """Make the estimator; settings that are None keep its own defaults."""
+    from scrimp import linear_model
+
+    name = "LogisticRegression" if task == "classification" else "Ridge"
+    given = {key: value for key, value in settings.items() if value is not None}
+    return getattr(linear_model, name)(alpha=alpha, **given)
+
+
 def target_column(table: Table, target: str, task: str) -> NDArray[Any]:
     """Return the target as float64 numbers, or as class labels: text, or integers where they are."""
     table.require_complete([target])

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def train(
-    data: opt.DataFile,
+    data: opt.TrainingFile,
     target: opt.Target,
     out: opt.Out,
     task: opt.Task = None,
@@ -53,12 +53,14 @@ def train(
 ) -> None:
     """Train a linear model on a data file, hold out rows for a score, and show the bill.
 
-    Numbers are standardised and categories one-hot encoded; the encoder is stored in the model. Under
-    `mpiexec -n 4` or `torchrun` the processes join and share the rows.
+    Numbers are standardised and categories one-hot encoded; the encoder is stored in the model. A `.scrimp`
+    file of `scrimp quantize` is read as it is and may be larger than memory; its last rows are held out.
+    Under `mpiexec -n 4` or `torchrun` the processes join and share the rows.
 
     Example: scrimp train flights.csv --target arr_delay --categorical auto --drop tailnum,time_hour
     --missing drop --data-bits 8 --workers 2 --compress int4 --out model.safetensors
     """
+    from scrimp.cli.quantized_data import SUFFIX, fit_quantized
     from scrimp.cli.tabular import Split
     from scrimp.cost import Budget, Prices
 
@@ -85,13 +87,18 @@ def train(
         "checkpoint": str(checkpoint) if checkpoint else None,
         "random_state": seed,
     }
+    if data.suffix == SUFFIX and any((categorical, drop, missing != "error", raw_numbers, max_rows)):
+        raise typer.BadParameter(f"{data} is encoded: `scrimp quantize` chose its columns and rows")
     with progress("training:") as show:
         show(f"reading {data}")
-        split = Split.read(data, target, task, opt.names(drop), missing, test_size, seed, max_rows)
-        encoder = split.fit_encoder(
-            opt.names(categorical), standardize=not raw_numbers, max_categories=max_categories
-        )
-        fitted, facts = _fit(split, encoder, alpha, settings, show)
+        if data.suffix == SUFFIX:
+            fitted, facts = fit_quantized(data, target, task, test_size, alpha, settings)
+        else:
+            split = Split.read(data, target, task, opt.names(drop), missing, test_size, seed, max_rows)
+            encoder = split.fit_encoder(
+                opt.names(categorical), standardize=not raw_numbers, max_categories=max_categories
+            )
+            fitted, facts = _fit(split, encoder, alpha, settings, show)
     if mine.rank > 0:
         return
     model_bytes = fitted.save(out)
@@ -107,7 +114,7 @@ def train(
 def _fit(
     split: Split, encoder: TableEncoder, alpha: float, settings: dict[str, Any], show: Callable[[str], None]
 ) -> tuple[TabularModel, dict[str, Any]]:
-    from scrimp.cli.tabular import TabularModel, target_column
+    from scrimp.cli.tabular import TabularModel, estimator, target_column
 
     y = target_column(split.train, split.target, split.task)
     show(f"encoding {split.train.n_rows:,} rows")
@@ -127,15 +134,6 @@ def _fit(
         "solver": str(model.solver_),
     }
     return fitted, facts | (fitted.scores(split.test) if split.test.n_rows else {})
-
-
-def estimator(task: str, alpha: float, settings: dict[str, Any]) -> Any:
-    """Make the estimator; settings that are None keep its own defaults."""
-    from scrimp import linear_model
-
-    name = "LogisticRegression" if task == "classification" else "Ridge"
-    given = {key: value for key, value in settings.items() if value is not None}
-    return getattr(linear_model, name)(alpha=alpha, **given)
 
 
 def _bill_of(model: Any, model_bytes: int, prices: Prices) -> Bill:

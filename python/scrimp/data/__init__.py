@@ -3,9 +3,20 @@
 Nothing here knows a model. Whatever cannot be used is an `InputError` that names the column and the row.
 """
 
+from scrimp.data.batches import TableBatches
 from scrimp.data.encoder import TableEncoder
+from scrimp.data.quantized_table import QuantizedTable, quantize_table
 from scrimp.data.readers import read_table
 from scrimp.data.split import held_out_split
 from scrimp.data.table import Table, as_table
 
-__all__ = ["Table", "TableEncoder", "as_table", "held_out_split", "read_table"]
+__all__ = [
+    "QuantizedTable",
+    "Table",
+    "TableBatches",
+    "TableEncoder",
+    "as_table",
+    "held_out_split",
+    "quantize_table",
+    "read_table",
+]

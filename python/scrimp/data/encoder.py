@@ -61,7 +61,7 @@ class CategoricalColumn:
     def codes(self, column: NDArray[Any]) -> NDArray[np.intp]:
         """Return the index of each row's value, -1 where it is not known."""
         index = {value: i for i, value in enumerate(self.values)}
-        return np.fromiter((index.get(key, -1) for key in _keys(column)), np.intp, len(column))
+        return np.fromiter((index.get(key, -1) for key in keys(column)), np.intp, len(column))
 
     def write(self, column: NDArray[Any], out: NDArray[np.float32]) -> None:
         """Fill `out` with the one-hots of raw values."""
@@ -243,7 +243,7 @@ def _fit_numeric(name: str, column: NDArray[Any], standardize: bool) -> NumericC
 
 
 def _fit_categorical(table: Table, name: str, max_categories: int) -> CategoricalColumn:
-    values = sorted(set(_keys(table.column(name))), key=_numbers_first)
+    values = sorted(set(keys(table.column(name))), key=numbers_first)
     if len(values) > max_categories:
         raise InputError(
             f"{table.where}: column {name!r} has {len(values):,} distinct values, more than {max_categories}"
@@ -252,7 +252,7 @@ def _fit_categorical(table: Table, name: str, max_categories: int) -> Categorica
     return CategoricalColumn(name, tuple(values))
 
 
-def _keys(column: NDArray[Any]) -> list[str]:
+def keys(column: NDArray[Any]) -> list[str]:
     """Write values as text: 1, 1.0 and "1" are the same category, whatever file they came from."""
     if column.dtype == object:
         return list(column)
@@ -261,7 +261,8 @@ def _keys(column: NDArray[Any]) -> list[str]:
     return list(texts[inverse])
 
 
-def _numbers_first(key: str) -> tuple[bool, float, str]:
+def numbers_first(key: str) -> tuple[bool, float, str]:
+    """Return what categories are sorted by."""
     try:
         return False, float(key), key
     except ValueError:

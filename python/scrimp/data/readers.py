@@ -79,7 +79,7 @@ def _read_npy(path: Path) -> Table:
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except _DAMAGED as error:
-        raise _not_whole(path, error) from error
+        raise not_whole(path, error) from error
     return as_table(array, str(path))
 
 
@@ -102,7 +102,7 @@ def _members(path: Path) -> dict[str, NDArray[Any]]:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             return {key: archive[key] for key in archive.files}
     except _DAMAGED as error:
-        raise _not_whole(path, error) from error
+        raise not_whole(path, error) from error
 
 
 def _read_parquet(path: Path) -> Table:
@@ -114,11 +114,12 @@ def _read_parquet(path: Path) -> Table:
     try:
         frame = parquet.read_table(path)
     except (pyarrow.ArrowException, OSError) as error:
-        raise _not_whole(path, error) from error
+        raise not_whole(path, error) from error
     return as_table(frame, str(path))
 
 
-def _not_whole(path: Path, error: Exception) -> InputError:
+def not_whole(path: Path, error: Exception) -> InputError:
+    """Return the error for a damaged or truncated file."""
     reason = (str(error).splitlines() or [type(error).__name__])[0]
     return InputError(f"{path}: not a whole {path.suffix} file: {reason}")
 

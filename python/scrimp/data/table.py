@@ -96,6 +96,10 @@ class Table:
         """Return some rows, copied."""
         return Table(self.names, [column[rows] for column in self.columns], self.where)
 
+    def rows(self, rows: slice) -> Table:
+        """Return consecutive rows, not copied."""
+        return Table(self.names, [column[rows] for column in self.columns], self.where)
+
     def select(self, names: Sequence[str]) -> Table:
         """Return some columns, not copied."""
         return Table(tuple(names), [self.column(name) for name in names], self.where)

@@ -63,8 +63,17 @@ def training_rows(
             raise ValueError(f"y must have {rows.shape[0]} rows like X, got {len(targets)}")
     else:
         rows, targets = validate_data(
-            estimator, X, y, reset=reset, dtype=FLOATS, multi_output=not one_output, y_numeric=True
+            estimator,
+            X,
+            y,
+            reset=reset,
+            dtype=FLOATS,
+            multi_output=not one_output,
+            y_numeric=True,
+            ensure_all_finite=not is_mapped(X),
         )
+        if is_mapped(X):
+            column_ranges(rows)
     targets = np.asarray(column_or_1d(targets, warn=True) if one_output else targets, np.float64)
     weight = _weights(sample_weight, rows.shape[0])
     return Inputs(rows, targets.reshape(len(targets), -1), weight, targets.ndim == 1)
@@ -124,7 +133,10 @@ def _labelled(estimator: Any, X: Any, y: Any, reset: bool) -> tuple[Any, NDArray
     if is_codes(X):
         rows, labels = code_rows(estimator, X, reset=reset), y
     else:
-        rows, labels = validate_data(estimator, X, y, reset=reset, dtype=FLOATS)
+        finite = not is_mapped(X)
+        rows, labels = validate_data(estimator, X, y, reset=reset, dtype=FLOATS, ensure_all_finite=finite)
+        if not finite:
+            column_ranges(rows)
     check_classification_targets(labels)
     return rows, column_or_1d(labels, warn=True)
 
@@ -182,6 +194,11 @@ def prediction_rows(estimator: Any, X: Any, *, reset: bool = False) -> Any:
     if is_codes(X):
         return code_rows(estimator, X, reset=reset)
     return validate_data(estimator, X, reset=reset, dtype=FLOATS)
+
+
+def is_mapped(X: Any) -> bool:
+    """Whether rows lie in a file: they are checked a batch at a time, NaN and infinity are an InputError."""
+    return isinstance(X, np.memmap)
 
 
 def is_codes(X: Any) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from scrimp import _core
 from scrimp.errors import InputError
+from scrimp.matrix.file_rows import BATCH_BYTES as FILE_BATCH_BYTES
+from scrimp.matrix.file_rows import FileRows
 from scrimp.matrix.quantized import (
     QuantizedMatrix,
     leaf_number,
@@ -77,14 +79,22 @@ class Source:
         Q = self.quantized
         return Q.sum_blocks if Q and np.array_equal(Q.weight_marks, weight_marks(weight, self.n)) else None
 
+    def batches(self, leaves: int) -> Iterator[slice]:
+        """Yield slices of whole leaves, about so many at once; rows of a file are read ahead."""
+        file = FileRows.of(self.array)
+        if file is not None:
+            leaves = min(leaves, FILE_BATCH_BYTES // (file.row_nbytes * LEAF_ROWS))
+        step = max(16 if file is None else 2, leaves) * LEAF_ROWS
+        slices = (slice(begin, min(begin + step, self.n)) for begin in range(0, self.n, step))
+        return slices if file is None else file.batches(slices)
+
     def sum_leaves(self, width: int, fill: Callable[[slice, slice, NDArray[np.float64]], None]) -> TreeSum:
         """Merge leaf sums that `fill(rows, leaves, out)` writes, a bounded number at a time."""
-        step = max(16, _BATCH_BYTES // (8 * max(width, 1)))
         parts = [TreeSum(width, {})]
-        for first in range(0, n_leaves(self.n), step):
-            last = min(first + step, n_leaves(self.n))
+        for rows in self.batches(_BATCH_BYTES // (8 * max(width, 1))):
+            first, last = rows.start // LEAF_ROWS, n_leaves(rows.stop)
             out = np.empty((last - first, width))
-            fill(slice(first * LEAF_ROWS, min(last * LEAF_ROWS, self.n)), slice(first, last), out)
+            fill(rows, slice(first, last), out)
             parts.append(TreeSum.from_leaves(out, leaf_number(self.first_row) + first))
             parts = [TreeSum.merge(parts)]
         return parts[0]

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from scrimp import _core
 from scrimp.errors import CodecError, InputError
+from scrimp.matrix.file_rows import BATCH_BYTES, FileRows
 
 BITS = (8, 4, 2, 1)
 LARGEST = 1e140  # squares of it, summed over any rows, are finite
@@ -152,8 +153,17 @@ def column_ranges(X: NDArray[Any], *, threads: int = 0) -> Ranges:
     """
     if X.ndim != 2:
         raise ValueError(f"X must be a 2-D array, got {X.dtype}{X.shape}")
+    file = FileRows.of(X)
+    if file is None:
+        return _ranges_of(X, 0, threads)
+    step = max(1, BATCH_BYTES // file.row_nbytes)
+    slices = (slice(i, min(i + step, len(X))) for i in range(0, len(X), step))
+    return Ranges.merge(_ranges_of(X[rows], rows.start, threads) for rows in file.batches(slices))
+
+
+def _ranges_of(X: NDArray[Any], first_row: int, threads: int) -> Ranges:
     low, high, integral = np.empty(X.shape[1]), np.empty(X.shape[1]), np.empty(X.shape[1], np.uint8)
     bad = _core.column_ranges(X, low, high, integral, threads)
     if bad is not None:
-        raise InputError(f"X[{bad[0]}, {bad[1]}] is {X[bad]}: rows must hold finite numbers")
+        raise InputError(f"X[{first_row + bad[0]}, {bad[1]}] is {X[bad]}: rows must hold finite numbers")
     return Ranges(low, high, integral.astype(np.bool_))
