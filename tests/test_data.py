@@ -54,6 +54,32 @@ def test_csv_with_quotes_bom_blank_lines_and_crlf(tmp_path, csv_way):
     assert columns_of(table) == {"a, first": [1, 2], "b": ['x, "y"\nz', "w"]}
 
 
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+def test_csv_names_with_quoted_line_breaks_are_one_record(tmp_path, csv_way, newline):
+    text = '"price\nin EUR","a;b;c;d",e\n1,x,3\n"2","y\nz",4\n\n  \n'.replace("\n", newline)
+    table = read_table(write(tmp_path / "t.csv", "\ufeff" + text))
+    assert table.names == ("price in EUR", "a;b;c;d", "e")
+    assert table.column("price in EUR").tolist() == [1.0, 2.0]
+    assert table.column("a;b;c;d").tolist() == ["x", f"y{newline}z"]
+    assert table.column("e").tolist() == [3.0, 4.0]
+
+
+def test_csv_line_numbers_count_the_lines_of_quoted_names_and_cells(tmp_path, csv_way):
+    path = write(tmp_path / "t.csv", '"a\nb",c\n"x\ny",2\n1,2,3\n')
+    with pytest.raises(InputError, match="line 5 has 3 fields, the header has 2"):
+        read_table(path)
+
+
+def test_csv_name_whose_quote_is_not_closed_is_said_so(tmp_path, csv_way):
+    with pytest.raises(InputError, match="a quote in the first line is never closed"):
+        read_table(write(tmp_path / "t.csv", '"a,b\n1,2\n'))
+
+
+def test_csv_numbers_are_plain_ascii_digits(tmp_path, csv_way):
+    table = read_table(write(tmp_path / "t.csv", "a,b,c\n1_000,\u0661,\u00a05\n2,3,6\n"))
+    assert [table.is_text(name) for name in "abc"] == [True, True, False]
+
+
 def test_csv_missing_fields_are_nan_or_none(tmp_path, csv_way):
     table = read_table(write(tmp_path / "t.csv", "a,b\n1,x\n,NA\nNA,\n"))
     assert table.missing() == {"a": 2, "b": 2}
@@ -70,7 +96,9 @@ def test_both_csv_ways_agree_on_odd_tokens(tmp_path):
     pytest.importorskip("pyarrow")
     path = write(tmp_path / "t.csv", "a,b,c\n 1 ,nan,true\n1e5,inf,0x1\n-0,null,\n")
     header = _header(path)
-    for mine, arrow in zip(_read_with_csv(path, *header), _read_with_arrow(path, *header), strict=True):
+    for mine, arrow in zip(
+        _read_with_csv(path, *header[:2]), _read_with_arrow(path, header), strict=True
+    ):
         assert mine.dtype == arrow.dtype
         np.testing.assert_array_equal(mine, arrow)
 
@@ -78,7 +106,7 @@ def test_both_csv_ways_agree_on_odd_tokens(tmp_path):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("a,b\n1,2\n3\n", "line 3 has 1 fields, the header has 2"),
+        ("a,b\n1,2\n3\n", "line 3 has 1 field, the header has 2"),
         ("a,b\n1,2\n3,4,5\n", "line 3 has 3 fields, the header has 2"),
         ("", "the file is empty"),
         ("\n1,2\n", "the first line is empty"),
