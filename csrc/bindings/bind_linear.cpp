@@ -1,6 +1,7 @@
 #include "bindings/bind.h"
 #include "bindings/matrix_arg.h"
 #include "kernels/code_gram.h"
+#include "kernels/descent.h"
 #include "kernels/gradient.h"
 #include "kernels/gram.h"
 #include "kernels/table.h"
@@ -96,6 +97,26 @@ void gram(const py::array& x, int bits, std::size_t d, const OptionalArray& scal
   gram_leaves(args, sums);
 }
 
+void coordinate_descent(const py::array& a, py::array w, py::array q, const py::array& l1, const py::array& l2,
+                        const py::array& tol, bool positive, int sweeps, py::array done, int threads) {
+  DescentArgs args;
+  args.a = in_array<double>(a, "a", 2);
+  args.d = static_cast<std::size_t>(a.shape(0));
+  args.k = static_cast<std::size_t>(l1.size());
+  require(static_cast<std::size_t>(a.shape(1)) == args.d, "a must be square, got ", describe(a));
+  args.l1 = optional_doubles(l1, "l1", args.k);
+  args.l2 = optional_doubles(l2, "l2", args.k);
+  args.tol = optional_doubles(tol, "tol", args.k);
+  args.positive = positive;
+  args.sweeps = sweeps;
+  args.threads = threads;
+  double* weights = out_array<double>(w, "w", args.k * args.d, 2);
+  double* slopes = out_array<double>(q, "q", args.k * args.d, 2);
+  std::int64_t* counts = out_array<std::int64_t>(done, "done", args.k);
+  py::gil_scoped_release release;
+  descend(args, weights, slopes, counts);
+}
+
 }  // namespace
 
 void bind_linear(py::module_& m) {
@@ -110,6 +131,8 @@ void bind_linear(py::module_& m) {
         "inverse"_a.none(true), "stochastic"_a, "seed"_a, "first_row"_a, "c"_a, "sum"_a, "leaves"_a, "threads"_a);
   m.def("gram", &gram, "x"_a, "bits"_a, "d"_a, "scale"_a.none(true), "offset"_a.none(true), "shift"_a.none(true),
         "y"_a.none(true), "weight"_a.none(true), "out"_a, "threads"_a);
+  m.def("descend", &coordinate_descent, "a"_a, "w"_a, "q"_a, "l1"_a, "l2"_a, "tol"_a, "positive"_a, "sweeps"_a, "done"_a,
+        "threads"_a);
 }
 
 }  // namespace scrimp

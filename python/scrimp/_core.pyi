@@ -196,6 +196,18 @@ def matmul(
     threads: int,
     out: NDArray[np.float32],
 ) -> None: ...
+def descend(
+    a: Float64s,
+    w: Float64s,
+    q: Float64s,
+    l1: Float64s,
+    l2: Float64s,
+    tol: Float64s,
+    positive: bool,
+    sweeps: int,
+    done: NDArray[np.int64],
+    threads: int,
+) -> None: ...
 def column_ranges(
     x: FloatArray, low: Float64s, high: Float64s, integral: NDArray[np.uint8], threads: int
 ) -> tuple[int, int] | None: ...

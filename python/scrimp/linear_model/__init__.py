@@ -1,7 +1,22 @@
 """Linear models with scikit-learn's API, trained in shards, on compressed gradients and quantized rows."""
 
+from scrimp.linear_model.elastic_net import ElasticNet, Lasso
 from scrimp.linear_model.logistic import LogisticRegression
+from scrimp.linear_model.paths import PenaltyPath, enet_path, lasso_path, ridge_path
 from scrimp.linear_model.ridge import LinearRegression, Ridge, RidgeCV
 from scrimp.linear_model.sgd import SGDClassifier, SGDRegressor
 
-__all__ = ["LinearRegression", "LogisticRegression", "Ridge", "RidgeCV", "SGDClassifier", "SGDRegressor"]
+__all__ = [
+    "ElasticNet",
+    "Lasso",
+    "LinearRegression",
+    "LogisticRegression",
+    "PenaltyPath",
+    "Ridge",
+    "RidgeCV",
+    "SGDClassifier",
+    "SGDRegressor",
+    "enet_path",
+    "lasso_path",
+    "ridge_path",
+]

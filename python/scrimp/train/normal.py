@@ -247,14 +247,14 @@ def solve_normal(
         if fits_one_leaf(X, options):
             return _in_one_leaf(X, y, sample_weight, options)
         rows = SharedRows(comm, X, y, sample_weight, options.seed, options.threads)
-        problem = {} if run.checkpoint is None else _identity(X, y, sample_weight, options)
+        problem = {} if run.checkpoint is None else identity(X, y, sample_weight, options)
         replay = Replay(run.checkpoint if comm.rank == 0 else None, problem)
         watch = Watch(comm, run.budget, replay.spent_before, run.started)
         questions = _solve(rows, options) if comm.rank == 0 else None
-        return _converse(rows, questions, replay, watch, run)
+        return converse(rows, questions, replay, watch, run)
 
 
-def _identity(X: Any, y: Matrix, sample_weight: Matrix | None, options: NormalOptions) -> dict[str, Any]:
+def identity(X: Any, y: Matrix, sample_weight: Matrix | None, options: NormalOptions) -> dict[str, Any]:
     """Return what a checkpoint must agree with."""
     codes = X.codes if isinstance(X, QuantizedMatrix) else X
     weight = np.ones(0) if sample_weight is None else sample_weight
@@ -288,7 +288,7 @@ def _in_one_leaf(X: Any, y: Matrix, sample_weight: Matrix | None, options: Norma
     return NormalSolution(w, mean, y_mean, scatter, "singular values: few rows", 1, 0.0, rank)
 
 
-def _converse(
+def converse(
     rows: SharedRows, questions: Questions | None, replay: Replay, watch: Watch, run: RunOptions
 ) -> NormalSolution:
     """Let rank 0 ask and all ranks answer, until there is a solution."""

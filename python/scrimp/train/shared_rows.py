@@ -113,6 +113,11 @@ class SharedRows:
         total: Matrix = (z * z).sum(axis=0) if weight is None else (z * z * weight[:, None]).sum(axis=0)
         return total
 
+    def target_scatter(self) -> Matrix:
+        """Return Σ w·(y − ȳ)² of each target, about what `centre` said."""
+        z = self.y - self._y_mean
+        return self._tree(_leaf_sums(z * z, self.weight, self.first_row))
+
     def answer(self, ask: Ask) -> Any:
         """Answer a question; all ranks are asked the same."""
         if ask.what == "centre":
@@ -126,14 +131,16 @@ class SharedRows:
             return self.exact_gram(ask.values[0])
         if ask.what == "scatter":
             return self.scatter()
+        if ask.what == "target_scatter":
+            return self.target_scatter()
         assert ask.what in ("product", "residual")
         return self._centred_product(ask.values[0], ask.what == "residual")
 
     def _centred_product(self, v: Matrix, residual: bool) -> Matrix:
         """Return A·v, or A·v − b, of the centred columns: float64[d, k]."""
         bias = (self._y_mean if residual else 0.0) - self._mean @ v
-        total = self._tree(self._gradient(v, bias, self.y if residual else np.zeros_like(self.y)))
-        d, k = self.d, self.k
+        d, k = v.shape
+        total = self._tree(self._gradient(v, bias, self.y if residual else np.zeros((len(self.y), k))))
         return total[: d * k].reshape(d, k) - np.outer(self._mean, total[d * k : d * k + k])
 
     def _sums(self, x: Any, y: Matrix, weight: Matrix | None, shift: Matrix | None = None) -> GramSums:
