@@ -121,7 +121,7 @@ def fit_on_ranks(comm, x, y, threads):
 
 def test_fits_have_the_same_bits_for_any_number_of_workers_and_threads(rows):
     answers = [scrimp.run(fit_on_ranks, 1, (*rows, threads))[0] for threads in (1, 2)]
-    for workers in (2, 4):
+    for workers in (2, 3):
         answers += scrimp.run(fit_on_ranks, workers, (*rows, 1))
     assert all(answer == answers[0] for answer in answers)
 

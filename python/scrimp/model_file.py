@@ -23,11 +23,11 @@ WEIGHT_CODECS = {32: "raw", 8: "int8", 4: "int4"}
 
 # Name in the file -> module that defines the class of that name.
 MODEL_CLASSES = {
-    "ElasticNet": "scrimp.linear_model",
-    "Lasso": "scrimp.linear_model",
     "LinearRegression": "scrimp.linear_model",
     "Ridge": "scrimp.linear_model",
     "RidgeCV": "scrimp.linear_model",
+    "ElasticNet": "scrimp.linear_model",
+    "Lasso": "scrimp.linear_model",
     "LogisticRegression": "scrimp.linear_model",
     "SGDRegressor": "scrimp.linear_model",
     "SGDClassifier": "scrimp.linear_model",

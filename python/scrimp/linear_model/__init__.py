@@ -3,6 +3,7 @@
 from scrimp.linear_model.elastic_net import ElasticNet, Lasso
 from scrimp.linear_model.logistic import LogisticRegression
 from scrimp.linear_model.paths import PenaltyPath, enet_path, lasso_path, ridge_path
+from scrimp.linear_model.pruning import Pruned, prune
 from scrimp.linear_model.ridge import LinearRegression, Ridge, RidgeCV
 from scrimp.linear_model.sgd import SGDClassifier, SGDRegressor
 
@@ -12,11 +13,13 @@ __all__ = [
     "LinearRegression",
     "LogisticRegression",
     "PenaltyPath",
+    "Pruned",
     "Ridge",
     "RidgeCV",
     "SGDClassifier",
     "SGDRegressor",
     "enet_path",
     "lasso_path",
+    "prune",
     "ridge_path",
 ]

@@ -13,8 +13,9 @@ from sklearn.exceptions import ConvergenceWarning
 
 from scrimp.cost import Budget
 from scrimp.linear_model.choice import GRAM_COLUMNS, Choice
-from scrimp.linear_model.inputs import Inputs, training_rows
+from scrimp.linear_model.inputs import DOUBLE_SIZES, Inputs, check_columns, check_targets, training_rows
 from scrimp.linear_model.least_squares import LeastSquares
+from scrimp.linear_model.transfer import known_before
 from scrimp.train.lasso import Penalty
 from scrimp.train.normal import NormalOptions, RunOptions
 from scrimp.train.ranks import on_ranks
@@ -87,7 +88,9 @@ class SparseLeastSquares(LeastSquares):
         """Return the part of the penalty that is l1."""
         raise NotImplementedError
 
-    def fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
+    def fit(
+        self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None, *, init: Any = None
+    ) -> Self:
         """Fit to rows.
 
         Parameters
@@ -98,21 +101,26 @@ class SparseLeastSquares(LeastSquares):
             Targets; outputs do not share their zeros.
         sample_weight : array[n], optional
             Weights of the rows, at least 0.
+        init : fitted linear model or path, optional
+            Start there: columns are matched by name where both have names; new ones start at 0.
 
         Returns
         -------
         self
         """
         started = time.perf_counter()
-        last = getattr(self, "coef_", None) if self.warm_start else None
+        known = known_before(self, init)
         inputs = training_rows(self, X, y, sample_weight)
         self._check_options()
+        check_columns(inputs.X, DOUBLE_SIZES)
+        check_targets(inputs.y, DOUBLE_SIZES)
         choice = self._choose(inputs)
         options = self._normal_options(choice)
         penalty = self._penalty(inputs)
         start = np.zeros((inputs.X.shape[1], inputs.y.shape[1]))
-        if last is not None and np.atleast_2d(last).T.shape == start.shape:
-            start[...] = np.atleast_2d(last).T
+        if known is not None:
+            found = known.for_columns(getattr(self, "feature_names_in_", None), len(start))
+            start[...] = found.for_outputs(start.shape[1]).coef.T
         checkpoint = None if self.checkpoint is None else os.fspath(self.checkpoint)
         run = RunOptions(self.budget, checkpoint, started)
         problem = SparseProblem(penalty, options, start)

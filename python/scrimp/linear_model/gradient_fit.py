@@ -15,6 +15,7 @@ from scrimp.comm import single
 from scrimp.cost import Budget, Meter
 from scrimp.errors import InputError
 from scrimp.linear_model.inputs import DOUBLE_SIZES, SINGLE_SIZES, Inputs, check_columns, check_targets
+from scrimp.linear_model.transfer import Known
 from scrimp.linear_model.weights import Coefficients
 from scrimp.matrix import QuantizedMatrix, product
 from scrimp.train import Fit, minimize
@@ -98,9 +99,9 @@ class GradientFit:
             value = getattr(self, name, None)
             if value is not None and not (isinstance(value, int | np.integer) and value >= least):
                 raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
-        if not (isinstance(self.momentum, int | float | np.number) and 0 <= self.momentum < 1):
-            raise ValueError(f"momentum must be at least 0 and below 1, got {self.momentum!r}")
-        rate = self.learning_rate
+        momentum, rate = getattr(self, "momentum", 0.0), getattr(self, "learning_rate", "auto")
+        if not (isinstance(momentum, int | float | np.number) and 0 <= momentum < 1):
+            raise ValueError(f"momentum must be at least 0 and below 1, got {momentum!r}")
         if rate != "auto" and not (isinstance(rate, int | float | np.number) and 0 < rate < np.inf):
             raise ValueError(f"learning_rate must be 'auto' or a number above 0, got {rate!r}")
         if not (isinstance(self.tol, int | float | np.number) and self.tol > 0):
@@ -122,8 +123,9 @@ class GradientFit:
         solver: str,
         delta: float = 1.0,
         bias: bool = False,
+        known: Known | None = None,
     ) -> Found:
-        """Fit from 0.
+        """Fit from 0, or from what another model knows of these columns and outputs.
 
         Parameters
         ----------
@@ -137,6 +139,7 @@ class GradientFit:
             Of huber.
         bias : bool
             Train the intercept; it comes from exact means otherwise, which suits the squared loss.
+        known : Known, optional
         """
         with Meter() as meter:
             data, objective, rate = self._prepare(inputs, loss, alpha, solver, delta, bias)
@@ -145,6 +148,8 @@ class GradientFit:
         if near is not None:
             objective = replace(objective, units=near.units)
             start, changes = objective.start(np.float64, near.theta), {"gradient_scale": near.gradient_norm}
+        if known is not None:
+            start = objective.start(start.dtype.type, objective.centred(known.coef.T, known.intercept))
         fit = self._minimize(objective, start, data, solver, rate, **changes)
         w, intercept = objective.weights(fit.w)
         return Found(w, intercept, objective, fit, rate, meter.usage + fit.usage, near is not None)

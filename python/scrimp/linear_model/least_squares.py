@@ -25,6 +25,7 @@ from scrimp.linear_model.inputs import (
     training_rows,
 )
 from scrimp.linear_model.persistence import Persistent
+from scrimp.linear_model.transfer import Known, for_rows, known_before
 from scrimp.matrix import QuantizedMatrix
 from scrimp.train.normal import (
     NormalOptions,
@@ -51,7 +52,9 @@ class LeastSquares(GradientFit, Persistent, MultiOutputMixin, RegressorMixin, Ba
         """Return the penalty of each of k outputs."""
         raise NotImplementedError
 
-    def fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
+    def fit(
+        self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None, *, init: Any = None
+    ) -> Self:
         """Fit to rows.
 
         Parameters
@@ -62,12 +65,16 @@ class LeastSquares(GradientFit, Persistent, MultiOutputMixin, RegressorMixin, Ba
             Targets.
         sample_weight : array[n], optional
             Weights of the rows, at least 0.
+        init : fitted linear model or path, optional
+            Start there: columns are matched by name where both have names; new ones start at 0. "gram" needs
+            no start.
 
         Returns
         -------
         self
         """
         started = time.perf_counter()
+        known = known_before(self, init)
         inputs = training_rows(self, X, y, sample_weight)
         alpha = self._alpha(inputs.y.shape[1])
         self._check_options()
@@ -75,7 +82,9 @@ class LeastSquares(GradientFit, Persistent, MultiOutputMixin, RegressorMixin, Ba
         choice = choose_solver(self.solver, n, d, self.compress, self.shard, self.sync_every)
         solve = self._by_sums if choice.solver in ("gram", "cg") else self._by_gradients
         units = _units_of(inputs.y)
-        solution, usage = solve(inputs._replace(y=inputs.y / units), alpha, choice, started)
+        known = for_rows(known, self, d)
+        known = known if known is None else known.for_outputs(len(alpha)).in_units(units)
+        solution, usage = solve(inputs._replace(y=inputs.y / units), alpha, choice, started, known)
         solution = solution._replace(w=solution.w * units, y_mean=solution.y_mean * units)
         self._finish(solution, inputs, f"{choice.solver}: {choice.reason}", usage)
         self._online = None
@@ -104,7 +113,7 @@ class LeastSquares(GradientFit, Persistent, MultiOutputMixin, RegressorMixin, Ba
         return self._linear(prediction_rows(self, X))
 
     def _by_sums(
-        self, inputs: Inputs, alpha: NDArray[np.float64], choice: Choice, started: float
+        self, inputs: Inputs, alpha: NDArray[np.float64], choice: Choice, started: float, known: Known | None
     ) -> tuple[NormalSolution, Usage]:
         """Solve the normal equations: by the Gram matrix, or by conjugate gradients alone."""
         passes = GRAM_PASSES if choice.solver == "gram" else CG_PASSES
@@ -118,6 +127,7 @@ class LeastSquares(GradientFit, Persistent, MultiOutputMixin, RegressorMixin, Ba
             max_iter=passes if self.max_iter is None else self.max_iter,
             seed=self._seed(),
             threads=self.threads,
+            start=None if known is None else known.coef.T.copy(),
         )
         finds_ranges = options.gram and inputs.weight is None and not fits_one_leaf(inputs.X, options)
         if not finds_ranges:
@@ -140,10 +150,10 @@ class LeastSquares(GradientFit, Persistent, MultiOutputMixin, RegressorMixin, Ba
             warnings.warn(f"{text}, {hint}", ConvergenceWarning, stacklevel=4)
 
     def _by_gradients(
-        self, inputs: Inputs, alpha: NDArray[np.float64], choice: Choice, started: float
+        self, inputs: Inputs, alpha: NDArray[np.float64], choice: Choice, started: float, known: Known | None
     ) -> tuple[NormalSolution, Usage]:
         """Fit with `minimize`, standardized without touching the rows."""
-        found = self._by_loss(inputs, "squared", alpha, choice.solver)
+        found = self._by_loss(inputs, "squared", alpha, choice.solver, known=known)
         self._warn_if_short(found, choice.solver, len(inputs.y))
         objective = found.objective
         n_iter, d = found.fit.n_iter, len(found.w)

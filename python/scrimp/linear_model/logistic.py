@@ -16,6 +16,7 @@ from scrimp.linear_model.docs import with_options
 from scrimp.linear_model.gradient_fit import Found, GradientFit, is_narrow
 from scrimp.linear_model.inputs import Inputs, Labels, prediction_rows, training_labels
 from scrimp.linear_model.persistence import Persistent
+from scrimp.linear_model.transfer import Known, for_rows, known_before
 
 
 class Classifier(GradientFit, Persistent, ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -23,11 +24,15 @@ class Classifier(GradientFit, Persistent, ClassifierMixin, BaseEstimator):  # ty
 
     FITTED = ("solver_", "n_iter_", "n_features_in_")
 
-    def _fit_labels(self, labels: Labels, alpha: float, solver: str, reason: str) -> Found:
+    def _fit_labels(
+        self, labels: Labels, alpha: float, solver: str, reason: str, known: Known | None = None
+    ) -> Found:
         self._check_options()
         inputs = labels.inputs
         k = 1 if labels.loss == "logistic" else len(labels.classes)
-        found = self._by_loss(inputs, labels.loss, np.full(k, alpha), solver, bias=True)
+        known = for_rows(known, self, inputs.X.shape[1])
+        known = known if known is None else known.for_classes(labels.classes)
+        found = self._by_loss(inputs, labels.loss, np.full(k, alpha), solver, bias=True, known=known)
         self._keep_classes(found, labels)
         self.n_iter_ = np.array([max(1, found.fit.n_iter)])  # the pass that found a sample's solution good
         self.solver_ = f"{solver}: {reason}; {found.how}"
@@ -86,6 +91,8 @@ class LogisticRegression(Classifier):
         1/α, scikit-learn's name; overrides alpha.
     class_weight : dict, "balanced" or None
         Weights of the classes, times the sample weights.
+    warm_start : bool
+        Start from the last fit.
     <options>
     classes_ : array[k]
 
@@ -107,6 +114,7 @@ class LogisticRegression(Classifier):
         C: float | None = None,
         class_weight: dict[Any, float] | str | None = None,
         fit_intercept: bool = True,
+        warm_start: bool = False,
         data_bits: int = 32,
         solver: str = "auto",
         workers: int = 1,
@@ -131,6 +139,7 @@ class LogisticRegression(Classifier):
         self.C = C
         self.class_weight = class_weight
         self.fit_intercept = fit_intercept
+        self.warm_start = warm_start
         self.data_bits = data_bits
         self.solver = solver
         self.workers = workers
@@ -151,7 +160,9 @@ class LogisticRegression(Classifier):
         self.random_state = random_state
         self.verbose = verbose
 
-    def fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
+    def fit(
+        self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None, *, init: Any = None
+    ) -> Self:
         """Fit to rows.
 
         Parameters
@@ -160,11 +171,14 @@ class LogisticRegression(Classifier):
         y : array[n] of labels, or float array[n, k] of probabilities
             Soft targets: rows of k ≥ 2 numbers in 0 … 1 that sum to 1; the classes are then 0 … k − 1.
         sample_weight : array[n], optional
+        init : fitted linear model or path, optional
+            Start there: columns are matched by name where both have names; new ones start at 0.
 
         Returns
         -------
         self
         """
+        known = known_before(self, init)
         alpha = self.alpha if self.C is None else 1 / self.C
         if not 0 <= alpha < np.inf:
             raise ValueError(
@@ -172,7 +186,7 @@ class LogisticRegression(Classifier):
             )
         labels = training_labels(self, X, y, sample_weight, self.class_weight)
         solver, reason = choose_gradient_solver(self.solver, self.sync_every)
-        found = self._fit_labels(labels, alpha, solver, reason)
+        found = self._fit_labels(labels, alpha, solver, reason, known)
         self._warn_if_short(found, solver, len(labels.inputs.y))
         return self
 

@@ -247,7 +247,9 @@ class RidgeCV(LeastSquares):
         self.random_state = random_state
         self.verbose = verbose
 
-    def fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
+    def fit(
+        self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None, *, init: Any = None
+    ) -> Self:
         """Choose a penalty and fit with it; as `Ridge.fit`."""
         inputs = training_rows(self, X, y, sample_weight)
         check_columns(inputs.X, DOUBLE_SIZES)
@@ -263,7 +265,7 @@ class RidgeCV(LeastSquares):
         args = (inputs.X, inputs.y, inputs.weight, alphas, min(self.cv, len(inputs.y)), options)
         self.cv_errors_, usage = on_ranks(cross_validate, args, workers=self.workers)
         self.alpha_ = float(alphas[int(np.argmin(self.cv_errors_))])
-        super().fit(X, y, sample_weight)
+        super().fit(X, y, sample_weight, init=init)
         self.bill_ = bill(usage + self.bill_.usage)
         return self
 

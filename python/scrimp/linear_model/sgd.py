@@ -16,6 +16,7 @@ from scrimp.linear_model.gradient_fit import Found, GradientFit, is_narrow
 from scrimp.linear_model.inputs import Inputs, Labels, prediction_rows, training_labels, training_rows
 from scrimp.linear_model.logistic import Classifier
 from scrimp.linear_model.persistence import Persistent
+from scrimp.linear_model.transfer import for_rows, known_before
 from scrimp.matrix import QuantizedMatrix
 from scrimp.train.linear import CodeRows, LinearObjective
 
@@ -81,6 +82,8 @@ class SGDRegressor(OnlineFit, Persistent, RegressorMixin, BaseEstimator):  # typ
         Penalty, against the mean (as scikit-learn's SGDRegressor).
     epsilon : float
         Where huber turns linear.
+    warm_start : bool
+        Start from the last fit.
     <options>
 
     Examples
@@ -100,6 +103,7 @@ class SGDRegressor(OnlineFit, Persistent, RegressorMixin, BaseEstimator):  # typ
         alpha: float = 1e-4,
         epsilon: float = 1.0,
         fit_intercept: bool = True,
+        warm_start: bool = False,
         data_bits: int = 32,
         workers: int = 1,
         threads: int = 0,
@@ -123,6 +127,7 @@ class SGDRegressor(OnlineFit, Persistent, RegressorMixin, BaseEstimator):  # typ
         self.alpha = alpha
         self.epsilon = epsilon
         self.fit_intercept = fit_intercept
+        self.warm_start = warm_start
         self.data_bits = data_bits
         self.workers = workers
         self.threads = threads
@@ -142,7 +147,9 @@ class SGDRegressor(OnlineFit, Persistent, RegressorMixin, BaseEstimator):  # typ
         self.random_state = random_state
         self.verbose = verbose
 
-    def fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
+    def fit(
+        self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None, *, init: Any = None
+    ) -> Self:
         """Fit to rows, forgetting what was learnt before.
 
         Parameters
@@ -150,15 +157,20 @@ class SGDRegressor(OnlineFit, Persistent, RegressorMixin, BaseEstimator):  # typ
         X : array[n, d], frame, or QuantizedMatrix
         y : array[n]
         sample_weight : array[n], optional
+        init : fitted linear model or path, optional
+            Start there: columns are matched by name where both have names; new ones start at 0.
 
         Returns
         -------
         self
         """
+        known = known_before(self, init)
         inputs = self._inputs(X, y, sample_weight, reset=True)
         total = len(inputs.y) if inputs.weight is None else inputs.weight.sum()
         alpha = np.array([self.alpha * total])
-        found = self._by_loss(inputs, LOSSES[self.loss], alpha, "sgd", self.epsilon, bias=True)
+        known = for_rows(known, self, inputs.X.shape[1])
+        known = known if known is None else known.for_outputs(1)
+        found = self._by_loss(inputs, LOSSES[self.loss], alpha, "sgd", self.epsilon, bias=True, known=known)
         self._warn_if_short(found, "sgd", len(inputs.y))
         self._remember(found, found.fit.n_iter)
         self.n_iter_ = found.fit.n_iter
@@ -217,6 +229,8 @@ class SGDClassifier(OnlineFit, Classifier):
         Penalty, against the mean (as scikit-learn's SGDClassifier).
     class_weight : dict, "balanced" or None
         Weights of the classes, times the sample weights.
+    warm_start : bool
+        Start from the last fit.
     <options>
     classes_ : array[k]
 
@@ -233,6 +247,7 @@ class SGDClassifier(OnlineFit, Classifier):
         alpha: float = 1e-4,
         class_weight: dict[Any, float] | str | None = None,
         fit_intercept: bool = True,
+        warm_start: bool = False,
         data_bits: int = 32,
         workers: int = 1,
         threads: int = 0,
@@ -255,6 +270,7 @@ class SGDClassifier(OnlineFit, Classifier):
         self.alpha = alpha
         self.class_weight = class_weight
         self.fit_intercept = fit_intercept
+        self.warm_start = warm_start
         self.data_bits = data_bits
         self.workers = workers
         self.threads = threads
@@ -274,12 +290,15 @@ class SGDClassifier(OnlineFit, Classifier):
         self.random_state = random_state
         self.verbose = verbose
 
-    def fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
+    def fit(
+        self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None, *, init: Any = None
+    ) -> Self:
         """Fit to rows, forgetting what was learnt before; as `LogisticRegression.fit`."""
+        known = known_before(self, init)
         labels = self._labels(X, y, sample_weight, None, reset=True)
         weight = labels.inputs.weight
         total = len(labels.inputs.y) if weight is None else weight.sum()
-        found = self._fit_labels(labels, self.alpha * total, "sgd", "mini-batches")
+        found = self._fit_labels(labels, self.alpha * total, "sgd", "mini-batches", known)
         self._warn_if_short(found, "sgd", len(labels.inputs.y))
         self._remember(found, found.fit.n_iter)
         return self

@@ -2,7 +2,8 @@
 
 Below 32 bits the codes are those of blocks of 128 coefficients under one scale. Where columns differ much in
 size so do coefficients, and the small ones of a block would be lost; then the coefficients are stored in
-units of powers of two near the spread of their columns, one more byte each.
+units of powers of two near the spread of their columns, one more byte each. Columns whose coefficients are
+all 0 are left out where that is smaller; a bit each says which.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from scrimp.matrix import QuantizedLinear
 from scrimp.model_file import StoredWeights
 from scrimp.train.storage import Tensors
 
+FEW = 0.8  # part of the columns below which the others are left out
 WORTH = 0.5  # what exponents must leave of the expected squared error of predictions to be kept
 
 
@@ -36,6 +38,7 @@ class Coefficients:
     stored: StoredWeights
     exponents: NDArray[np.int8] | None = None
     packed: QuantizedLinear | None = None
+    used: NDArray[np.bool_] | None = None
 
     @classmethod
     def of(cls, w: NDArray[Any], bits: int, scatter: NDArray[np.float64]) -> Coefficients:
@@ -48,6 +51,15 @@ class Coefficients:
         scatter : float64[d]
             Σ (x − mean)² of each column: the square of an error of a coefficient counts so much.
         """
+        every, used = cls._of_all(w, bits, scatter), (w != 0).any(axis=0)
+        if not 0 < used.sum() < FEW * len(used):
+            return every
+        few = cls._of_all(np.ascontiguousarray(w[:, used]), bits, scatter[used])
+        few = few._among(used)
+        return few if few.nbytes < every.nbytes else every
+
+    @classmethod
+    def _of_all(cls, w: NDArray[Any], bits: int, scatter: NDArray[np.float64]) -> Coefficients:
         plain = cls._decoded(StoredWeights.of(w, bits), None)
         if bits == 32 or not np.isfinite(scatter).all():
             return plain
@@ -58,8 +70,14 @@ class Coefficients:
     @classmethod
     def read(cls, tensors: Tensors) -> Coefficients:
         """Read what `tensors` made."""
-        exponents = tensors.get("coef.exponents")
-        return cls._decoded(StoredWeights.read(tensors, "coef"), exponents)
+        exponents, columns = tensors.get("coef.exponents"), tensors.get("coef.columns")
+        found = cls._decoded(StoredWeights.read(tensors, "coef"), exponents)
+        if columns is None:
+            return found
+        used = _unpacked(columns)
+        if used.sum() != found.values.shape[1]:
+            raise ValueError(f"{found.values.shape[1]} columns are stored, {used.sum()} are named")
+        return found._among(used)
 
     @classmethod
     def _decoded(cls, stored: StoredWeights, exponents: NDArray[np.int8] | None) -> Coefficients:
@@ -70,6 +88,10 @@ class Coefficients:
             return cls(values, stored, exponents)
         values.setflags(write=False)  # or `packed` would predict with other coefficients than it shows
         return cls(values, stored, exponents, QuantizedLinear.from_packet(stored.packet))
+
+    def _among(self, used: NDArray[np.bool_]) -> Coefficients:
+        """Return the same for all columns; predictions are by what the codes decode to."""
+        return replace(self, values=_widened(self.values, used), used=used, packed=None)
 
     def product(
         self, rows: Any, coef: NDArray[Any], intercept: Any, threads: int
@@ -90,16 +112,38 @@ class Coefficients:
     @property
     def nbytes(self) -> int:
         """Bytes of the stored form."""
-        return len(self.stored.packet) + (0 if self.exponents is None else self.exponents.nbytes)
+        exponents = 0 if self.exponents is None else self.exponents.nbytes
+        return len(self.stored.packet) + exponents + (0 if self.used is None else len(_packed(self.used)))
 
     def tensors(self) -> Tensors:
         """Return the stored form as named tensors."""
-        own = {} if self.exponents is None else {"coef.exponents": self.exponents}
+        own: Tensors = {} if self.exponents is None else {"coef.exponents": self.exponents}
+        if self.used is not None:
+            own["coef.columns"] = _packed(self.used)
         return self.stored.tensor("coef") | own
 
     def _cost(self, w: NDArray[Any], scatter: NDArray[np.float64]) -> float:
         error = self.values.astype(np.float64) - w
         return float((error * error * scatter).sum())
+
+
+def _widened(values: NDArray[Any], used: NDArray[np.bool_]) -> NDArray[Any]:
+    out = np.zeros((len(values), len(used)), values.dtype)
+    out[:, used] = values
+    return out
+
+
+def _packed(used: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Return the number of columns, eight bytes, and a bit for each."""
+    head = np.frombuffer(len(used).to_bytes(8, "little"), np.uint8)
+    return np.concatenate([head, np.packbits(used, bitorder="little")])
+
+
+def _unpacked(data: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    count = int.from_bytes(data[:8].tobytes(), "little")
+    if data.dtype != np.uint8 or len(data) != 8 + -(-count // 8):
+        raise ValueError(f"coef.columns of {len(data)} bytes do not name {count} columns")
+    return np.unpackbits(data[8:], count=count, bitorder="little").astype(bool)
 
 
 def _exponents(scatter: NDArray[np.float64]) -> NDArray[np.int8]:

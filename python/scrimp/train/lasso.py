@@ -92,6 +92,12 @@ def objective_and_gap(
     return value, np.maximum(value - best, 0.0)
 
 
+def relative_gap(value: Matrix, gap: Matrix, y_square: Matrix) -> Matrix:
+    """Return the part of the gap that is more than rounding, relative to the objective."""
+    above = np.maximum(gap - ROUNDING * y_square, 0.0)
+    return np.divide(above, value, out=np.zeros_like(above), where=above > 0)
+
+
 class Quadratic(NamedTuple):
     """½wᵀAw − bᵀw + ½·y_square for each output, with b of [d, k]."""
 
@@ -137,7 +143,7 @@ def minimize_quadratic(
     value, gap = problem.gap(w, penalty)
     fine = np.full(len(value), 0.1)
     for _ in range(ROUNDS):
-        todo = gap > tol * value + ROUNDING * problem.y_square
+        todo = relative_gap(value, gap, problem.y_square) > tol
         if not todo.any():
             break
         some, costs = problem.of(todo), penalty.of(todo)
@@ -145,7 +151,7 @@ def minimize_quadratic(
         w[:, todo] = _on_support(some, costs, _sweep(some, costs, w[:, todo], aim, threads))
         value[todo], gap[todo] = some.gap(w[:, todo], costs)
         fine[todo] /= 4  # who comes again stopped too early
-    return w, np.divide(gap, value, out=np.zeros_like(gap), where=gap > ROUNDING * problem.y_square)
+    return w, relative_gap(value, gap, problem.y_square)
 
 
 def _sweep(problem: Quadratic, penalty: Penalty, w: Matrix, aim: Matrix, threads: int) -> Matrix:

@@ -100,8 +100,16 @@ class LinearObjective:
         shape = (len(self.mean) + self.bias, len(self.penalty))
         if theta is None:
             return np.zeros(shape, dtype)
-        assert self._are_joint
-        return self.units.half_multiply_transposed(theta.reshape(-1, 1)).reshape(shape).astype(dtype)
+        if self._are_joint:
+            return self.units.half_multiply_transposed(theta.reshape(-1, 1)).reshape(shape).astype(dtype)
+        d = len(self.mean)
+        return np.vstack([self.units.half_multiply_transposed(theta[:d]), theta[d:]]).astype(dtype)
+
+    def centred(self, w: Matrix, intercept: Matrix) -> Matrix:
+        """Return what `start` takes for coefficients of [d, k] and intercepts of [k]."""
+        if not self.bias:
+            return w
+        return np.vstack([w, intercept + self.mean @ w - self.centre])
 
     @property
     def _are_joint(self) -> bool:

@@ -57,6 +57,8 @@ class NormalOptions:
     max_iter : int
         Passes over the original rows.
     seed, threads : int
+    start : float64[d, k], optional
+        Where conjugate gradients without a Gram matrix begin.
     """
 
     alpha: NDArray[np.float64]
@@ -68,6 +70,7 @@ class NormalOptions:
     max_iter: int = MAX_PASSES
     seed: int = 0
     threads: int = 0
+    start: Matrix | None = None
 
 
 class NormalSolution(NamedTuple):
@@ -259,6 +262,8 @@ def identity(X: Any, y: Matrix, sample_weight: Matrix | None, options: NormalOpt
     codes = X.codes if isinstance(X, QuantizedMatrix) else X
     weight = np.ones(0) if sample_weight is None else sample_weight
     facts = {"rows": len(y), "data": fingerprint(codes, y, weight), "alpha": options.alpha.tolist()}
+    if options.start is not None:
+        facts["start"] = fingerprint(options.start)
     return facts | {name: getattr(options, name) for name in ("fit_intercept", "data_bits", "refine", "seed")}
 
 
@@ -381,7 +386,7 @@ def _solve_without_gram(options: NormalOptions, d: int) -> Questions:
     scatter = yield Ask("scatter", ())
     used = scatter > NOTHING**2 * mean**2
     safe = np.where(used, scatter, 1.0)[:, None] + options.alpha
-    start = np.zeros((d, len(options.alpha)))
+    start = np.zeros((d, len(options.alpha))) if options.start is None else options.start * used[:, None]
     units = 1 / np.sqrt(np.where(used, scatter, 1.0))
     refined = yield from refine(
         start, options.alpha, lambda r: used[:, None] * r / safe, units, options.tol, options.max_iter

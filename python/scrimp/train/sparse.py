@@ -18,7 +18,7 @@ from scrimp.comm import Comm
 from scrimp.matrix import LEAF_ROWS
 from scrimp.train.checkpoint import fingerprint
 from scrimp.train.dense import Factor, Matrix, one_thread
-from scrimp.train.lasso import ROUNDING, Penalty, Quadratic, minimize_quadratic, objective_and_gap
+from scrimp.train.lasso import Penalty, Quadratic, minimize_quadratic, objective_and_gap, relative_gap
 from scrimp.train.normal import (
     NOTHING,
     Centred,
@@ -117,7 +117,7 @@ def _solve(rows: SharedRows, problem: SparseProblem) -> Questions:
         how = "Gram of integer rows" if rows.has_codes else f"Gram of int{int(bits)} codes, its noise removed"
         y_square = yield from _centre(options)
         return _on_gram(gram, problem, y_square, how)
-    few = rows.n <= LEAF_ROWS or MANY_OUTPUTS * len(problem.penalty.l1) > rows.d
+    few = rows.n <= LEAF_ROWS or problem.repeat > 1 or MANY_OUTPUTS * len(problem.penalty.l1) > rows.d
     if few or rows.weighted:
         return (yield from _solve_exactly(problem))
     bits = float(8 if options.data_bits == 32 else options.data_bits)
@@ -194,10 +194,10 @@ def _refined(
     w, passes = problem.start[used], 2
     for _ in range(PROPOSALS):
         value, gap = objective_and_gap(w, slope, b, y_square, penalty)
-        if (gap <= options.tol * value + ROUNDING * y_square).all():
-            worst = np.divide(gap, value, out=np.zeros_like(gap), where=gap > ROUNDING * y_square)
+        worst = float(relative_gap(value, gap, y_square).max(initial=0.0))
+        if worst <= options.tol:
             how = f"slope of the rows, curvature of int{bits} codes, coordinate descent"
-            return _solution(centred, problem, w, how, passes, float(worst.max(initial=0.0)))
+            return _solution(centred, problem, w, how, passes, worst)
         model = Quadratic(curvature, slope + curvature @ w, y_square)
         goal, _ = minimize_quadratic(model, penalty, w, INNER * options.tol, options.threads)
         change = centred.widen(goal - w)
@@ -237,19 +237,20 @@ def _solve_by_passes(problem: SparseProblem) -> Questions:
     spread = np.where(used, scatter, 1.0)[:, None]
     zero = np.zeros((len(mean), len(penalty.l1)))
     b: Matrix = -(yield Ask("residual", (zero,))) * used[:, None]
-    state = _Accelerated(problem.start * used[:, None], zero, penalty, spread)
-    if problem.start.any():
-        state.product = (yield Ask("product", (state.w,))) * used[:, None]
-    passes, gap = 2, np.zeros(0)
+    start, product = problem.start * used[:, None], zero
+    if start.any():
+        product = (yield Ask("product", (start,))) * used[:, None]
+    state = _Accelerated(start, product, penalty, spread)
+    passes = 2
     while True:
         value, gap = objective_and_gap(state.w, b - state.product, b, y_square, penalty)
-        if (gap <= options.tol * value + ROUNDING * y_square).all() or passes >= options.max_iter:
+        error = float(relative_gap(value, gap, y_square).max(initial=0.0))
+        if error <= options.tol or passes >= options.max_iter:
             break
         goal = state.propose(b)
         state.take(goal, (yield Ask("product", (goal,))) * used[:, None])
         passes += 1
-    worst = np.divide(gap, value, out=np.zeros_like(gap), where=gap > ROUNDING * y_square)
-    how, error = "accelerated proximal gradients", float(worst.max(initial=0.0))
+    how = "accelerated proximal gradients"
     return NormalSolution(state.w, mean, y_mean, scatter, how, passes, error, len(mean))
 
 
@@ -257,7 +258,7 @@ class _Accelerated:
     """FISTA whose products with A come from outside, one a step."""
 
     def __init__(self, w: Matrix, product: Matrix, penalty: Penalty, spread: Matrix) -> None:
-        self.w, self.product = w, product.copy()
+        self.w, self.product = w, product
         self._penalty, self._spread = penalty, spread
         self._ahead, self._ahead_product = w, self.product
         self._bend = np.ones(w.shape[1])
