@@ -18,7 +18,15 @@ class CodecError(ScrimpError, ValueError):
 
 
 class CommError(ScrimpError, RuntimeError):
-    """A peer died, got stuck or sent something impossible. The message names rank, operation and slice."""
+    """A peer died, got stuck or sent something impossible. The message names rank, operation and slice.
+
+    Attributes
+    ----------
+    lost : int or None
+        The rank that died or got stuck, where `scrimp.run` knows it.
+    """
+
+    lost: int | None = None
 
 
 class BudgetExceeded(ScrimpError, RuntimeError):  # noqa: N818 - the public name

@@ -228,12 +228,14 @@ class _Crew:
         cause, culprit = self.group.ending()
         found = {worker.rank: _read_result(worker.result_fd) for worker in self.workers}
         if cause == "died":
-            raise CommError(self._obituary(culprit, found))
+            raise _lost(CommError(self._obituary(culprit, found)), culprit)
         errors = [rank for rank, result in found.items() if result and result[0] == "error"]
         if culprit in errors and cause == "failed":
             errors = [culprit]
         if errors:
             _, error, text = found[errors[0]]  # type: ignore[misc]
+            if cause == "stuck" and isinstance(error, CommError):
+                error = _lost(error, culprit)
             raise error from _WorkerTraceback(text)
         if cause:
             raise CommError(f"rank {culprit} is {cause}, and no rank said why")
@@ -249,6 +251,11 @@ class _Crew:
         )
         doing = told.partition("; ")[2]
         return f"rank {rank} (pid {popen.pid}) {how}" + (f"; {doing}" if doing else "")
+
+
+def _lost(error: CommError, rank: int) -> CommError:
+    error.lost = rank
+    return error
 
 
 def _read_result(fd: int) -> tuple[Any, ...] | None:

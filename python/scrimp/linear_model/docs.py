@@ -20,6 +20,9 @@ OPTIONS = """fit_intercept : bool
         Processes on this machine, and threads of each (0: by size).
     compress, raw_below, shard, sync_every, feedback
         Of gradients and weights on the wire, for "lbfgs" and "sgd": see `scrimp.minimize`.
+    on_failure : {"raise", "continue"}
+        What becomes of a fit that loses a worker: an error, or its rows move to the others, which go on from
+        the last pass with a RuntimeWarning.
     weight_bits : {32, 8, 4}
         Precision of the stored and predicting coefficients.
     batch_size, learning_rate, momentum

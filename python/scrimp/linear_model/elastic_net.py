@@ -18,7 +18,7 @@ from scrimp.linear_model.least_squares import LeastSquares
 from scrimp.linear_model.transfer import known_before
 from scrimp.train.lasso import Penalty
 from scrimp.train.normal import NormalOptions, RunOptions
-from scrimp.train.ranks import on_ranks
+from scrimp.train.ranks import kept_state, on_ranks
 from scrimp.train.sparse import SparseProblem, solve_sparse
 
 SOLVERS = ("auto", "gram", "proximal")
@@ -41,6 +41,9 @@ OPTIONS = """fit_intercept : bool
         every number of workers and threads. `solver_` says what "auto" chose, and why.
     workers, threads : int
         Processes on this machine, and threads of each (0: by size).
+    on_failure : {"raise", "continue"}
+        What becomes of a fit that loses a worker: an error, or its rows move to the others, which go on from
+        the last pass with a RuntimeWarning.
     weight_bits : {32, 8, 4}
         Precision of the stored and predicting coefficients; 0 stays 0.
     max_iter : int, optional
@@ -122,10 +125,10 @@ class SparseLeastSquares(LeastSquares):
             found = known.for_columns(getattr(self, "feature_names_in_", None), len(start))
             start[...] = found.for_outputs(start.shape[1]).coef.T
         checkpoint = None if self.checkpoint is None else os.fspath(self.checkpoint)
-        run = RunOptions(self.budget, checkpoint, started)
         problem = SparseProblem(penalty, options, start)
-        args = (inputs.X, inputs.y, inputs.weight, problem, run)
-        solution, usage = on_ranks(solve_sparse, args, workers=self.workers)
+        with kept_state(checkpoint, self.on_failure) as state:
+            args = (inputs.X, inputs.y, inputs.weight, problem, RunOptions(self.budget, state, started))
+            solution, usage = on_ranks(solve_sparse, args, workers=self.workers, on_failure=self.on_failure)
         self.dual_gap_ = solution.error
         if solution.error > self.tol:
             text = f"stopped after {solution.n_iter} passes at a relative duality gap of {solution.error:.1e}"
@@ -220,6 +223,7 @@ class ElasticNet(SparseLeastSquares):
         solver: str = "auto",
         workers: int = 1,
         threads: int = 0,
+        on_failure: str = "raise",
         weight_bits: int = 32,
         max_iter: int | None = None,
         tol: float = 1e-6,
@@ -238,6 +242,7 @@ class ElasticNet(SparseLeastSquares):
         self.solver = solver
         self.workers = workers
         self.threads = threads
+        self.on_failure = on_failure
         self.weight_bits = weight_bits
         self.max_iter = max_iter
         self.tol = tol
@@ -280,6 +285,7 @@ class Lasso(SparseLeastSquares):
         solver: str = "auto",
         workers: int = 1,
         threads: int = 0,
+        on_failure: str = "raise",
         weight_bits: int = 32,
         max_iter: int | None = None,
         tol: float = 1e-6,
@@ -297,6 +303,7 @@ class Lasso(SparseLeastSquares):
         self.solver = solver
         self.workers = workers
         self.threads = threads
+        self.on_failure = on_failure
         self.weight_bits = weight_bits
         self.max_iter = max_iter
         self.tol = tol

@@ -216,6 +216,7 @@ class GradientFit:
             "seed": self._seed(),
             "budget": self.budget,
             "checkpoint": self.checkpoint,
+            "on_failure": self.on_failure,
         }
         with (
             one_thread()

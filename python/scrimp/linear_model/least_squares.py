@@ -36,7 +36,7 @@ from scrimp.train.normal import (
     solve_normal,
 )
 from scrimp.train.online import OnlineGram
-from scrimp.train.ranks import on_ranks
+from scrimp.train.ranks import kept_state, on_ranks
 from scrimp.usage import Usage
 
 GRAM_PASSES, CG_PASSES = 30, 1000
@@ -134,8 +134,9 @@ class LeastSquares(GradientFit, Persistent, MultiOutputMixin, RegressorMixin, Ba
             check_columns(inputs.X, DOUBLE_SIZES)
         checkpoint = None if self.checkpoint is None else os.fspath(self.checkpoint)
         workers = 1 if fits_one_leaf(inputs.X, options) else self.workers
-        args = (inputs.X, inputs.y, inputs.weight, options, RunOptions(self.budget, checkpoint, started))
-        solution, usage = on_ranks(solve_normal, args, workers=workers)
+        with kept_state(checkpoint, self.on_failure) as state:
+            args = (inputs.X, inputs.y, inputs.weight, options, RunOptions(self.budget, state, started))
+            solution, usage = on_ranks(solve_normal, args, workers=workers, on_failure=self.on_failure)
         self._warn_of(solution, alpha, inputs.X.shape[1])
         return solution, usage
 

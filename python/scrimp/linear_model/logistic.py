@@ -123,6 +123,7 @@ class LogisticRegression(Classifier):
         raw_below: int = 65536,
         shard: str = "rows",
         sync_every: int = 1,
+        on_failure: str = "raise",
         feedback: str = "auto",
         weight_bits: int = 32,
         batch_size: int = 1024,
@@ -148,6 +149,7 @@ class LogisticRegression(Classifier):
         self.raw_below = raw_below
         self.shard = shard
         self.sync_every = sync_every
+        self.on_failure = on_failure
         self.feedback = feedback
         self.weight_bits = weight_bits
         self.batch_size = batch_size

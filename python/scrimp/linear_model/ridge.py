@@ -49,6 +49,7 @@ class LinearRegression(OnlineLeastSquares):
         raw_below: int = 65536,
         shard: str = "rows",
         sync_every: int = 1,
+        on_failure: str = "raise",
         feedback: str = "auto",
         weight_bits: int = 32,
         batch_size: int = 1024,
@@ -71,6 +72,7 @@ class LinearRegression(OnlineLeastSquares):
         self.raw_below = raw_below
         self.shard = shard
         self.sync_every = sync_every
+        self.on_failure = on_failure
         self.feedback = feedback
         self.weight_bits = weight_bits
         self.batch_size = batch_size
@@ -119,6 +121,7 @@ class Ridge(OnlineLeastSquares):
         raw_below: int = 65536,
         shard: str = "rows",
         sync_every: int = 1,
+        on_failure: str = "raise",
         feedback: str = "auto",
         weight_bits: int = 32,
         batch_size: int = 1024,
@@ -142,6 +145,7 @@ class Ridge(OnlineLeastSquares):
         self.raw_below = raw_below
         self.shard = shard
         self.sync_every = sync_every
+        self.on_failure = on_failure
         self.feedback = feedback
         self.weight_bits = weight_bits
         self.batch_size = batch_size
@@ -211,6 +215,7 @@ class RidgeCV(LeastSquares):
         raw_below: int = 65536,
         shard: str = "rows",
         sync_every: int = 1,
+        on_failure: str = "raise",
         feedback: str = "auto",
         weight_bits: int = 32,
         batch_size: int = 1024,
@@ -235,6 +240,7 @@ class RidgeCV(LeastSquares):
         self.raw_below = raw_below
         self.shard = shard
         self.sync_every = sync_every
+        self.on_failure = on_failure
         self.feedback = feedback
         self.weight_bits = weight_bits
         self.batch_size = batch_size
@@ -263,7 +269,9 @@ class RidgeCV(LeastSquares):
             alphas, self.fit_intercept, self.data_bits, seed=self._seed(), threads=self.threads
         )
         args = (inputs.X, inputs.y, inputs.weight, alphas, min(self.cv, len(inputs.y)), options)
-        self.cv_errors_, usage = on_ranks(cross_validate, args, workers=self.workers)
+        self.cv_errors_, usage = on_ranks(
+            cross_validate, args, workers=self.workers, on_failure=self.on_failure
+        )
         self.alpha_ = float(alphas[int(np.argmin(self.cv_errors_))])
         super().fit(X, y, sample_weight, init=init)
         self.bill_ = bill(usage + self.bill_.usage)

@@ -111,6 +111,7 @@ class SGDRegressor(OnlineFit, Persistent, RegressorMixin, BaseEstimator):  # typ
         raw_below: int = 65536,
         shard: str = "rows",
         sync_every: int = 1,
+        on_failure: str = "raise",
         feedback: str = "auto",
         weight_bits: int = 32,
         batch_size: int = 256,
@@ -135,6 +136,7 @@ class SGDRegressor(OnlineFit, Persistent, RegressorMixin, BaseEstimator):  # typ
         self.raw_below = raw_below
         self.shard = shard
         self.sync_every = sync_every
+        self.on_failure = on_failure
         self.feedback = feedback
         self.weight_bits = weight_bits
         self.batch_size = batch_size
@@ -255,6 +257,7 @@ class SGDClassifier(OnlineFit, Classifier):
         raw_below: int = 65536,
         shard: str = "rows",
         sync_every: int = 1,
+        on_failure: str = "raise",
         feedback: str = "auto",
         weight_bits: int = 32,
         batch_size: int = 256,
@@ -278,6 +281,7 @@ class SGDClassifier(OnlineFit, Classifier):
         self.raw_below = raw_below
         self.shard = shard
         self.sync_every = sync_every
+        self.on_failure = on_failure
         self.feedback = feedback
         self.weight_bits = weight_bits
         self.batch_size = batch_size

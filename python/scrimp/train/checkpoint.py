@@ -18,6 +18,7 @@ from safetensors.numpy import load, save
 
 from scrimp.comm import Comm
 from scrimp.errors import InputError
+from scrimp.train.exchange import COUNTER
 from scrimp.train.storage import read_tensors, write_tensors
 
 SCHEMA = "scrimp.checkpoint/1"
@@ -46,7 +47,7 @@ def save_progress(
     parts = comm.all_gather_bytes(save(plain))
     if comm.rank == 0:
         tensors = {f"{rank}/{name}": a for rank, part in enumerate(parts) for name, a in load(part).items()}
-        _write(path, tensors, problem, progress.record)
+        _write(path, tensors, problem, progress.record | {"workers": comm.size})
     comm.barrier()
 
 
@@ -85,6 +86,13 @@ def load_progress(path: str | os.PathLike[str], rank: int, problem: Mapping[str,
     prefix = f"{rank}/"
     arrays = {name.removeprefix(prefix): a for name, a in tensors.items() if name.startswith(prefix)}
     return Progress(arrays, document["record"])
+
+
+def without_residuals(progress: Progress) -> Progress:
+    """Drop what error feedback knew of ranks that are not there any more; keep the count of collectives."""
+    kept = {n: a for n, a in progress.arrays.items() if not n.startswith("wire.") or n == f"wire.{COUNTER}"}
+    anchor = {name: kept[name][:0] for name in ("anchor.at", "anchor.own", "anchor.mean") if name in kept}
+    return progress._replace(arrays=kept | anchor)
 
 
 def fingerprint(*arrays: Any, rows: int = 256) -> str:

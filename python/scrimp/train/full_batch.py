@@ -1,14 +1,20 @@
-"""The loop of L-BFGS on one rank: whole shards in, exact values, gradients through the exchange."""
+"""The loop of L-BFGS on one rank: whole shards in, exact values, gradients through the exchange.
+
+An objective that can add up over leaves of rows (`LeafSums`) skips the exchange where nothing is compressed:
+its sums merge in the fixed tree of `scrimp.matrix.TreeSum`, so that a fit has the same bits for every number
+of ranks.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from scrimp.comm import Comm
+from scrimp.matrix import TreeSum
 from scrimp.train import lbfgs
 from scrimp.train.anchor import AnchoredGradients
 from scrimp.train.checkpoint import Progress, save_progress
@@ -18,6 +24,24 @@ from scrimp.train.structure import Structure, Vector
 from scrimp.train.watch import Watch
 
 LOSSY_TRIALS = 10  # of a line search, before it is the gradient that is doubted
+EXACT_VALUES = 1 << 18  # parameters above which an all-reduce is cheaper than the nodes of the tree
+
+
+class LeafSums(Protocol):
+    """What a value-and-gradient function may offer beside being called."""
+
+    def leaf_sums(self, w: Any, rows: Any, first_row: int) -> TreeSum:
+        """Return sums over some rows; `first_row`, a multiple of `LEAF_ROWS`, is the number of the first."""
+
+    def from_total(self, w: Any, total: NDArray[np.float64], n: int) -> tuple[float, Any]:
+        """Return value and gradient, given the sums over all n rows."""
+
+
+def sums_by_leaves(value_and_grad: Any, options: Options, size: int) -> bool:
+    """Whether a fit of `size` parameters goes by leaves."""
+    exchanged = options.shard != "rows" or options.wire.gradient != "raw"
+    fits = hasattr(value_and_grad, "leaf_sums") and size <= EXACT_VALUES
+    return options.solver == "lbfgs" and not exchanged and fits
 
 
 class FullBatchLoop:
@@ -118,3 +142,36 @@ class FullBatchLoop:
             return "budget" if over else None
         report = Report(self._n_iter, state.point.value, lambda: structure.unflatten(self._weights.copy()))
         return "callback" if watch.agree(lambda: bool(callback(report))) else None
+
+
+class LeafBatchLoop(FullBatchLoop):
+    """Iterations of L-BFGS whose sums over rows do not depend on which rank holds which leaves."""
+
+    def __init__(
+        self,
+        comm: Comm,
+        objective: LeafSums,
+        w: Vector,
+        shard: Any,
+        bounds: list[tuple[int, int]],
+        options: Options,
+        structure: Structure,
+    ) -> None:
+        rows = tuple(end - begin for begin, end in bounds)
+        super().__init__(comm, self._unused, w, shard, rows, options)
+        self._objective, self._structure = objective, structure
+        self._first_row, self._n = bounds[comm.rank][0], bounds[-1][1]
+
+    def _oracle(self, own: Vector) -> tuple[float, Vector]:
+        self._weights = own
+        w = self._structure.unflatten(own)
+        part = self._objective.leaf_sums(w, self._shard, self._first_row)
+        if self._comm.size > 1:
+            parts = self._comm.all_gather_bytes(part.to_bytes())
+            part = TreeSum.merge(TreeSum.from_bytes(data) for data in parts)
+        value, gradient = self._objective.from_total(w, part.total(), self._n)
+        return float(value), self._structure.flatten(gradient)
+
+    @staticmethod
+    def _unused(_w: Vector, _shard: Any) -> tuple[float, Vector]:
+        raise AssertionError("leaves are summed by the objective")

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from scrimp.matrix import LEAF_ROWS, QuantizedMatrix, column_ranges, gradient_sums
+from scrimp.matrix import LEAF_ROWS, QuantizedMatrix, TreeSum, column_ranges, gradient_sums
 from scrimp.train.dense import Factor, Matrix
 
 PILOT_ROWS = 8192
@@ -64,25 +64,36 @@ class LinearObjective:
 
     def __call__(self, u: Matrix, rows: tuple[Any, ...]) -> tuple[float, Matrix]:
         """Return value and gradient."""
+        return self.from_total(u, self.leaf_sums(u, rows, 0).total(), len(rows[1]))
+
+    def leaf_sums(self, u: Matrix, rows: tuple[Any, ...], first_row: int) -> TreeSum:
+        """Return the sums over some rows that `from_total` wants of all, by leaves."""
         x, y, *weight = rows
         x = x.matrix if isinstance(x, CodeRows) else x
         w, intercept = self.weights(u)
-        d, k = w.shape
-        total = gradient_sums(
+        if not len(y):
+            return TreeSum(w.size + w.shape[1] + 2, {})
+        return gradient_sums(
             x,
             y,
             w,
             loss=self.loss,
             intercept=intercept,
             sample_weight=weight[0] if weight else None,
-            first_row=0,
+            first_row=first_row,
             precise=self.precise,
             delta=self.delta,
             threads=self.threads,
-        ).total() / len(y)
-        g0 = total[d * k : d * k + k]
-        g = total[: d * k].reshape(d, k) - np.outer(self.mean, g0) + self.penalty * w
-        value = float(total[-2]) + 0.5 * float((self.penalty * (w * w)).sum())
+        )
+
+    def from_total(self, u: Matrix, total: Matrix, n: int) -> tuple[float, Matrix]:
+        """Return value and gradient, given the sums over n rows."""
+        w, _ = self.weights(u)
+        d, k = w.shape
+        mean = total / n
+        g0 = mean[d * k : d * k + k]
+        g = mean[: d * k].reshape(d, k) - np.outer(self.mean, g0) + self.penalty * w
+        value = float(mean[-2]) + 0.5 * float((self.penalty * (w * w)).sum())
         return value, self._in_units(np.vstack([g, g0]) if self.bias else g)
 
     def weights(self, u: Matrix) -> tuple[Matrix, Matrix]:

@@ -53,6 +53,7 @@ class Options:
     budget: Budget | None
     checkpoint: str | None
     callback: Callable[[Report], bool | None] | None
+    on_failure: str = "raise"
 
     def __post_init__(self) -> None:
         if self.solver not in SOLVERS:
@@ -64,6 +65,8 @@ class Options:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)!r}")
         if not 0 <= self.momentum < 1:
             raise ValueError(f"momentum must be at least 0 and below 1, got {self.momentum!r}")
+        if self.on_failure == "continue" and self.shard != "rows":
+            raise ValueError("on_failure='continue' needs shard='rows': a lost rank's slice is lost")
         if self.sync_every > 1 and (self.shard != "rows" or self.solver == "lbfgs"):
             raise ValueError("sync_every above 1 needs shard='rows' and solver='sgd' or 'adam'")
 
@@ -72,10 +75,15 @@ class Options:
         rate = decayed(self.learning_rate, self.schedule, total_steps)
         return adam(rate) if self.solver == "adam" else sgd(rate, self.momentum, self.nesterov)
 
-    def identity(self, structure: Structure, size: int) -> dict[str, Any]:
-        """Return what a checkpoint must agree with; how long to train is not in it."""
+    def identity(self, structure: Structure, size: int | None) -> dict[str, Any]:
+        """Return what a checkpoint must agree with; how long to train is not in it.
+
+        `size` is None where another number of ranks may go on.
+        """
         wire = self.wire
-        facts: dict[str, Any] = {"workers": size, "weights": structure.size, "dtype": str(structure.dtype)}
+        facts: dict[str, Any] = {"weights": structure.size, "dtype": str(structure.dtype)}
+        if size is not None:
+            facts["workers"] = size
         facts |= {name: getattr(self, name) for name in ("solver", "shard", "sync_every", "seed")}
         facts |= {
             "compress": f"{wire.gradient},{wire.weight}",

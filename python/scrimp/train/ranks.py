@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 from scrimp.comm import Comm, run, single
 from scrimp.cost import Meter
+from scrimp.errors import CommError
 from scrimp.usage import Usage
 
 Result = TypeVar("Result")
 TIMEOUT_S = 600.0
+ON_FAILURE = ("raise", "continue")
 
 
 _joined: ContextVar[Comm | None] = ContextVar("joined", default=None)
@@ -39,6 +44,7 @@ def on_ranks(
     workers: int = 1,
     comm: Comm | None = None,
     timeout: float = TIMEOUT_S,
+    on_failure: str = "raise",
 ) -> tuple[Result, Usage]:
     """Call `fn(comm, *args)` on every rank.
 
@@ -54,6 +60,9 @@ def on_ranks(
         Join these ranks instead of starting any; every rank makes the same call. Default: those of `joining`.
     timeout : float
         Seconds that a rank waits for another.
+    on_failure : {"raise", "continue"}
+        "continue": where a rank that was started here is lost, warn and call `fn` again on one rank less; it
+        should find its state in a file (`kept_state`).
 
     Returns
     -------
@@ -64,6 +73,8 @@ def on_ranks(
     """
     if workers < 1:
         raise ValueError(f"workers must be at least 1, got {workers!r}")
+    if on_failure not in ON_FAILURE:
+        raise ValueError(f"unknown on_failure {on_failure!r}; known: {', '.join(ON_FAILURE)}")
     if comm is None:
         comm = _joined.get()
     if comm is not None and workers != 1:
@@ -73,10 +84,36 @@ def on_ranks(
     if comm is not None or workers == 1:
         return _here(fn, args, comm or single())
     with Meter() as meter:
-        results = run(_rank, workers=workers, args=(fn, *args), timeout=timeout)
+        results = _run(fn, args, workers, timeout, on_failure)
         for _, usage in results:
             meter.add(usage, worker=True)
     return results[0][0], meter.usage
+
+
+@contextmanager
+def kept_state(checkpoint: str | None, on_failure: str) -> Iterator[str | None]:
+    """Give the path of the state of a fit: a temporary one where it may be needed and none was named."""
+    if checkpoint is not None or on_failure != "continue":
+        yield checkpoint
+        return
+    with TemporaryDirectory(prefix="scrimp-") as folder:
+        yield os.path.join(folder, "state")
+
+
+def _run(
+    fn: Callable[..., Any], args: tuple[Any, ...], workers: int, timeout: float, on_failure: str
+) -> list[Any]:
+    """Run on `workers` ranks; on request on those that are left when one is lost."""
+    while True:
+        try:
+            return run(_rank, workers=workers, args=(fn, *args), timeout=timeout)
+        except CommError as error:
+            if on_failure != "continue" or error.lost is None or workers == 1:
+                raise
+            workers -= 1
+            left = "1 worker goes" if workers == 1 else f"{workers} workers go"
+            text = f"lost a worker: {error}; its rows move to the others, {left} on from the last checkpoint"
+            warnings.warn(text, RuntimeWarning, stacklevel=5)
 
 
 def _here(fn: Callable[..., Result], args: tuple[Any, ...], comm: Comm) -> tuple[Result, Usage]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,11 +13,12 @@ import numpy as np
 from scrimp.comm import Comm, shard_bounds
 from scrimp.cost import Budget
 from scrimp.errors import BudgetExceeded
-from scrimp.train.checkpoint import fingerprint, load_progress
+from scrimp.matrix import LEAF_ROWS
+from scrimp.train.checkpoint import fingerprint, load_progress, without_residuals
 from scrimp.train.exchange import Wire
-from scrimp.train.full_batch import FullBatchLoop
+from scrimp.train.full_batch import FullBatchLoop, LeafBatchLoop, sums_by_leaves
 from scrimp.train.options import Fit, Options, Outcome, Report
-from scrimp.train.ranks import TIMEOUT_S, on_ranks
+from scrimp.train.ranks import TIMEOUT_S, kept_state, on_ranks
 from scrimp.train.rows import count_rows, take_rows
 from scrimp.train.stochastic import StochasticLoop
 from scrimp.train.structure import Structure, Vector
@@ -52,6 +54,7 @@ def minimize(
     checkpoint: str | os.PathLike[str] | None = None,
     callback: Callable[[Report], bool | None] | None = None,
     timeout: float = TIMEOUT_S,
+    on_failure: str = "raise",
 ) -> Fit:
     """Minimize the mean of a function over the rows of the data, on one process or several.
 
@@ -109,6 +112,11 @@ def minimize(
         Called on rank 0 with a `Report` after each epoch or iteration; returning True stops.
     timeout : float
         Seconds that a rank waits for another before it raises CommError.
+    on_failure : {"raise", "continue"}
+        What becomes of a fit that loses a worker. "continue": its rows move to the others, which go on from
+        the last epoch or iteration, with a RuntimeWarning; residuals of error feedback begin anew. L-BFGS on
+        a function with `leaf_sums` (linear models), uncompressed, then ends with the same bits as without
+        the loss. Needs shard="rows"; state is kept in a temporary file where no `checkpoint` is named.
 
     Returns
     -------
@@ -154,11 +162,15 @@ def minimize(
         budget=budget,
         checkpoint=None if checkpoint is None else os.fspath(checkpoint),
         callback=callback,
+        on_failure=on_failure,
     )
     if count_rows(data) == 0:
         raise ValueError("data has no rows")
-    args = (value_and_grad, w0, data, options, time.perf_counter())
-    outcome, usage = on_ranks(train, args, workers=workers, comm=comm, timeout=timeout)
+    started = time.perf_counter()
+    with kept_state(options.checkpoint, on_failure) as state:
+        args = (value_and_grad, w0, data, replace(options, checkpoint=state), started)
+        ranks = {"workers": workers, "comm": comm, "timeout": timeout, "on_failure": on_failure}
+        outcome, usage = on_ranks(train, args, **ranks)  # type: ignore[arg-type]
     if outcome.stop == "budget":
         raise BudgetExceeded(outcome.message, options.checkpoint)
     w = Structure.of(w0).unflatten(outcome.vector)
@@ -170,14 +182,17 @@ def train(
 ) -> Outcome:
     """Train on one rank; all ranks must call it with the same arguments."""
     structure = Structure.of(w0)
-    n = count_rows(data)
-    bounds = shard_bounds(n, comm.size)
-    rows_by_rank = tuple(end - begin for begin, end in bounds)
+    w = structure.flatten(w0)
+    by_leaves = sums_by_leaves(value_and_grad, options, structure.size)
+    bounds = shard_bounds(count_rows(data), comm.size, LEAF_ROWS if by_leaves else 1)
     shard = take_rows(data, slice(*bounds[comm.rank]))
-    loop_type = FullBatchLoop if options.solver == "lbfgs" else StochasticLoop
-    loop = loop_type(
-        comm, _flat(value_and_grad, structure), structure.flatten(w0), shard, rows_by_rank, options
-    )
+    loop: FullBatchLoop | StochasticLoop
+    if by_leaves:
+        loop = LeafBatchLoop(comm, value_and_grad, w, shard, bounds, options, structure)  # type: ignore[arg-type]
+    else:
+        rows_by_rank = tuple(end - begin for begin, end in bounds)
+        loop_type = FullBatchLoop if options.solver == "lbfgs" else StochasticLoop
+        loop = loop_type(comm, _flat(value_and_grad, structure), w, shard, rows_by_rank, options)
     problem, spent = _begin(comm, loop, structure, w0, data, options)
     return loop.run(Watch(comm, options.budget, spent, started), problem, structure)
 
@@ -193,7 +208,8 @@ def _begin(
     if options.checkpoint is None:
         return {}, Usage()
     arrays = data.values() if isinstance(data, dict) else data if isinstance(data, (tuple, list)) else [data]
-    problem = options.identity(structure, comm.size)
+    any_size = isinstance(loop, LeafBatchLoop) or options.on_failure == "continue"
+    problem = options.identity(structure, None if any_size else comm.size)
     problem |= {
         "rows": count_rows(data),
         "data": fingerprint(*arrays),
@@ -203,7 +219,8 @@ def _begin(
     comm.barrier()
     if progress is None:
         return problem, Usage()
-    loop.resume(progress)
+    same_ranks = progress.record.get("workers", comm.size) == comm.size
+    loop.resume(progress if same_ranks else without_residuals(progress))
     return problem, Usage(**progress.record["spent"])
 
 
