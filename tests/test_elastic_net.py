@@ -171,7 +171,7 @@ def test_a_large_penalty_leaves_only_the_intercept(rows):
     x, y = rows
     top = lasso_path(x, y, n_alphas=2).alphas[0]
     assert not Lasso(1.001 * top).fit(x, y).coef_.any()
-    assert Lasso(0.999 * top).fit(x, y).coef_.any()
+    assert Lasso(0.9 * top).fit(x, y).coef_.any()
     np.testing.assert_allclose(Lasso(10 * top).fit(x, y).intercept_, y.mean(0))
 
 
