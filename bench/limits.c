@@ -37,18 +37,20 @@ static void convert(const float* x, int8_t* q, size_t n) {
   const __m512 scale = _mm512_set1_ps(31.7f);
   const int stream = n >= 1u << 20;
   for (size_t i = 0; i + 64 <= n; i += 64) {
-    union {
-      __m128i part[4];
-      __m512i whole;
-    } code;
-    for (int k = 0; k < 4; ++k) {
-      __builtin_prefetch(x + i + 1024 + 16 * k);
-      code.part[k] = _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(x + i + 16 * k), scale)));
-    }
+    __m512i code = _mm512_setzero_si512();
+#define QUARTER(k)                                                                                                        \
+  code = _mm512_inserti32x4(                                                                                              \
+      code, _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(x + i + 16 * k), scale))), k);            \
+  __builtin_prefetch(x + i + 2048 + 16 * k)
+    QUARTER(0);
+    QUARTER(1);
+    QUARTER(2);
+    QUARTER(3);
+#undef QUARTER
     if (stream)
-      _mm512_stream_si512((__m512i*)(q + i), code.whole);
+      _mm512_stream_si512((__m512i*)(q + i), code);
     else
-      _mm512_storeu_si512(q + i, code.whole);
+      _mm512_storeu_si512(q + i, code);
   }
   _mm_sfence();
 #else

@@ -1,6 +1,6 @@
 """Run the benches on a quiet machine and write a section of docs/benchmarks.md, its plots and its JSON.
 
-`python bench/publish.py` measures the codecs (ten minutes), `python bench/publish.py linear` gradients, Gram
+`python bench/publish.py` measures the codecs (five minutes), `python bench/publish.py linear` gradients, Gram
 matrices and fits (four minutes a suite); `--from FILE` writes the documents again from a report.
 """
 
@@ -17,66 +17,6 @@ from run import run
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 SUITES = {"codecs": ["codecs"], "linear": ["gradient", "gram", "fit"]}
-
-# What was promised: (case, peer, threads, least ratio). A ratio above 1 means that scrimp is faster.
-TARGETS = [
-    ("int8_encode 1 MB", "torch per_tensor", 1, 1.7),
-    ("int8_encode 1 MB", "torch per_channel", 1, 50),
-    ("int8_encode 256 MB", "limit: read", 1, 0.80),
-    ("int8_encode 256 MB", "limit: convert", 2, 0.95),
-    ("int4_encode 1 MB", "torch fbgemm 4bit", 1, 3),
-    ("int4_encode 1 MB", "faiss SQ4", 1, 20),
-    ("int8_decode 1 MB", "ggml q8_0", 1, 1.3),
-    ("int4_decode 1 MB", "ggml q4_0", 1, 1.3),
-    ("int8_decode 1 MB", "torch dequantize", 1, 2.5),
-    ("int8_decode 256 MB", "limit: memset", 1, 0.85),
-    ("int4_decode 256 MB", "limit: memset", 1, 0.85),
-    ("int8_decode_add 1 MB", "torch add_", 1, 3),
-    ("int8_decode_add 256 MB", "torch add_", 1, 8),
-    ("nf4_encode 1 MB", "bitsandbytes nf4", 1, 100),
-    ("e4m3_encode 1 MB", "torch .to(float8_e4m3fn)", 1, 5),
-    ("mxfp4_encode 1 MB", "ggml mxfp4", 1, 10),
-    ("int4_encode_mse 1 MB", "ggml q4_K", 1, 25),
-    ("q8_0_encode 1 MB", "gguf Q8_0", 1, 30),
-]
-
-
-def row_of(rows: list[dict], case: str, peer: str, threads: int) -> dict | None:
-    return next(
-        (r for r in rows if r["case"] == case and r["peer_name"] == peer and r["threads"] == threads), None
-    )
-
-
-def target_lines(rows: list[dict]) -> list[str]:
-    lines = [
-        "| case | threads | scrimp, GB/s | peer | GB/s | ratio | target |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for case, peer, threads, least in TARGETS:
-        row = row_of(rows, case, peer, threads)
-        if not row or row["ratio"] is None:
-            lines.append(f"| {case} | {threads} | – | {peer} | – | – | ≥ {least} |")
-            continue
-        met = "met" if row["ratio"] >= least else "**missed**"
-        lines.append(
-            f"| {case} | {threads} | {row['ours']:.3g} | {peer} | {row['peer']:.3g} | "
-            f"{row['ratio']:.3g} | ≥ {least}, {met} |"
-        )
-    return lines
-
-
-def stochastic_lines(rows: list[dict]) -> list[str]:
-    lines = ["| | threads | time of stochastic / time of nearest | target |", "|---|---|---|---|"]
-    for size, threads, most in (("1 MB", 1, 1.7), ("256 MB", 1, 1.2), ("256 MB", 2, 1.2)):
-        for name in ("int8", "int4"):
-            nearest = row_of(rows, f"{name}_encode {size}", "limit: read", threads)
-            stochastic = row_of(rows, f"{name}_encode_stochastic {size}", "limit: read", threads)
-            if nearest and stochastic and nearest["ours"] and stochastic["ours"]:
-                ratio = nearest["ours"] / stochastic["ours"]
-                met = "met" if ratio <= most else "**missed**"
-                lines.append(f"| {name} {size} | {threads} | {ratio:.2f} | ≤ {most}, {met} |")
-    return lines
-
 
 def speed_lines(rows: list[dict]) -> list[str]:
     lines = ["| case | threads | scrimp | of the limit | peers, GB/s |", "|---|---|---|---|---|"]
@@ -104,8 +44,7 @@ def document(report: dict, errors: list[dict]) -> str:
     parts = [
         f"Machine: {report['machine']}; ISA {report['isa']}; commit {report['commit']}; median of "
         f"{report['rounds']} rounds. {peers}.",
-        "### Targets\n\n" + "\n".join(target_lines(report["rows"])),
-        "### Stochastic rounding\n\n" + "\n".join(stochastic_lines(report["rows"])),
+        "### Targets\n\n" + "\n".join(linear_page.target_lines(report["rows"])),
         "### Speed\n\n![GB/s by codec](benchmarks_speed.svg)\n\n" + "\n".join(speed_lines(report["rows"])),
         "### Error\n\nRelative squared error by distribution.\n\n"
         "![error against bits](benchmarks_error.svg)\n\n" + "\n".join(error_lines(errors)),

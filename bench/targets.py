@@ -9,7 +9,8 @@ from typing import NamedTuple
 class Target(NamedTuple):
     """A figure of one row that must be at least, or at most, a bound.
 
-    `case` begins the row's case, `peer` its peer's name; `value` takes the row and all rows of its case.
+    The words of `case` are in the row's case, `peer` begins its peer's name, `threads` (0: any) are its
+    threads; `value` takes the row and all rows of its case, or of its suite with `across`.
     """
 
     suite: str
@@ -19,6 +20,8 @@ class Target(NamedTuple):
     value: Callable[[dict, list[dict]], float | None]
     bound: float
     at_most: bool = False
+    threads: int = 0
+    across: bool = False
 
     def met(self, value: float) -> bool:
         return value <= self.bound if self.at_most else value >= self.bound
@@ -74,8 +77,50 @@ def shortfall(figure: str) -> Callable[[dict, list[dict]], float | None]:
     return value
 
 
+def time_of_nearest(row: dict, rows: list[dict]) -> float | None:
+    """Return the time of stochastic rounding over that of rounding to nearest."""
+    nearest = row["case"].replace("_stochastic", ""), row["threads"]
+    speeds = [r["ours"] for r in rows if (r["case"], r["threads"]) == nearest and r["ours"]]
+    return speeds[0] / row["ours"] if speeds and row["ours"] else None
+
+
+def codec_target(case: str, peer: str, bound: float, threads: int = 1) -> Target:
+    what = f"{peer} time / ours, {threads}T"
+    return Target("codecs", case, peer, what, ratio, bound, threads=threads)
+
+
+def stochastic_target(name: str, size: str, bound: float, threads: int) -> Target:
+    case, what = f"{name}_encode_stochastic {size}", f"stochastic / nearest time, {threads}T"
+    return Target("codecs", case, "limit: read", what, time_of_nearest, bound, True, threads, across=True)
+
+
+CODEC_TARGETS = [
+    codec_target("int8_encode 1 MB", "torch per_tensor", 1.7),
+    codec_target("int8_encode 1 MB", "torch per_channel", 50),
+    codec_target("int8_encode 256 MB", "limit: read", 0.80),
+    codec_target("int8_encode 256 MB", "limit: convert", 0.95, threads=2),
+    codec_target("int4_encode 1 MB", "torch fbgemm 4bit", 3),
+    codec_target("int4_encode 1 MB", "faiss SQ4", 20),
+    *(stochastic_target(name, "1 MB", 1.7, 1) for name in ("int8", "int4")),
+    *(stochastic_target(name, "256 MB", 1.2, threads) for name in ("int8", "int4") for threads in (1, 2)),
+    codec_target("int8_decode 1 MB", "ggml q8_0", 1.3),
+    codec_target("int4_decode 1 MB", "ggml q4_0", 1.3),
+    codec_target("int8_decode 1 MB", "torch dequantize", 2.5),
+    codec_target("int4_decode 1 MB", "torch fbgemm 4bit", 2.5),
+    codec_target("int8_decode 256 MB", "limit: memset", 0.85),
+    codec_target("int4_decode 256 MB", "limit: memset", 0.85),
+    codec_target("int8_decode_add 1 MB", "torch add_", 3),
+    codec_target("int8_decode_add 256 MB", "torch add_", 8),
+    codec_target("nf4_encode 1 MB", "bitsandbytes nf4", 100),
+    codec_target("e4m3_encode 1 MB", "torch .to(float8_e4m3fn)", 5),
+    codec_target("mxfp4_encode 1 MB", "ggml mxfp4", 10),
+    codec_target("int4_encode_mse 1 MB", "ggml q4_K", 25),
+    codec_target("q8_0_encode 1 MB", "gguf Q8_0", 30),
+]
+
 LONG, RIDGE = "1e6x256", "ridge 1e6x256"
 TARGETS = [
+    *CODEC_TARGETS,
     Target("gradient", f"gradient {LONG} fp32", "numpy", "numpy time / ours", ratio, 2),
     Target("gradient", f"gradient {LONG} fp32", "torch", "torch time / ours", ratio, 4),
     Target("gradient", f"gradient {LONG} fp32", "limit", "time / read limit", time_over_limit, 1.1, True),
@@ -115,7 +160,7 @@ def outcomes(rows: list[dict]) -> list[Outcome]:
         if not mine:
             continue
         row = next((r for r in mine if matches(target, r)), None)
-        same = [r for r in mine if row and base(r) == base(row)]
+        same = mine if target.across else [r for r in mine if row and base(r) == base(row)]
         value = target.value(row, same) if row else None
         found.append(Outcome(target, row["case"] if row else target.case, value))
     return found
@@ -127,11 +172,12 @@ def base(row: dict) -> str:
 
 def matches(target: Target, row: dict) -> bool:
     words = row["case"].split()
-    return all(word in words for word in target.case.split()) and row["peer_name"].startswith(target.peer)
+    fits = target.threads in (0, row["threads"]) and row["peer_name"].startswith(target.peer)
+    return fits and all(word in words for word in target.case.split())
 
 
 def print_targets(rows: list[dict]) -> None:
     for target, case, value in outcomes(rows):
         verdict = "missing" if value is None else "met" if target.met(value) else "MISSED"
         shown = "–" if value is None else f"{value:.3g}"
-        print(f"target  {case:34} {target.what:30} {shown:>8} {target.promise():>8}  {verdict}", flush=True)
+        print(f"target  {case:34} {target.what:44} {shown:>8} {target.promise():>8}  {verdict}", flush=True)

@@ -34,7 +34,7 @@ def decode(spec: str, add: bool):
     return factory
 
 
-NAMES = [name for name in scrimp.codec_names() if name not in ("step", "topk")]
+NAMES = [name for name in scrimp.codec_names() if name != "step"]
 CASES = {f"codecs.{name}_encode": encode(name) for name in NAMES}
 CASES |= {f"codecs.{name}_decode": decode(name, add=False) for name in NAMES}
 CASES |= {f"codecs.{name}_decode_add": decode(name, add=True) for name in NAMES}

@@ -53,5 +53,45 @@ struct Microscale {
   }
 };
 
+// mxfp4 and mxfp8: the scale byte and 32 elements of kBits bits, packed.
+template <std::uint32_t kBits, class ScaledElements>
+struct MicroscaleBlock {
+  using Scaled = ScaledElements;
+  static constexpr const char* kVariantKey = nullptr;
+  static constexpr std::uint32_t kBlock = 32;
+  static constexpr std::uint32_t kLargestBits = kInfBits - 1;
+  static constexpr std::uint32_t kChoices = kMicroscaleChoice;
+  struct __attribute__((packed)) Block {
+    std::uint8_t exponent;
+    std::uint8_t code[packed_nbytes<kBits>(kBlock)];
+  };
+
+  static constexpr std::uint32_t nbytes(std::uint32_t n, const CodecOptions&) { return 1 + packed_nbytes<kBits>(n); }
+  static SCRIMP_HD bool contractive(const CodecOptions&) { return true; }  // 0 is an element
+
+  template <bool>
+  static SCRIMP_HD void encode(const BlockValues& v, Block& b) {
+    const std::uint32_t e = Scaled::scale_exponent(v.absmax, v.options.scale);
+    std::uint8_t code[kBlock + 8];
+    Scaled::template encode<kBits - 1>(v, e, code);
+    b.exponent = static_cast<std::uint8_t>(e);
+    pack_codes<kBits>(code, v.n, b.code);
+  }
+
+  // The e4m3 codes ±0x7f are NaN; e2m1 has none.
+  static SCRIMP_HD void decode(const Block& b, std::uint32_t n, const CodecOptions&, float* y) {
+    const float scale = exponent_scale(b.exponent);
+    unpack_codes<kBits>(b.code, n, [&](std::uint32_t i, std::uint32_t code) {
+      const float element = Scaled::template element<kBits - 1>(code);
+      y[i] = scale * (kBits == 8 && (code & 0x7fu) == 0x7fu ? bits_float(kNanBits) : element);
+    });
+  }
+
+  static SCRIMP_HD void poison(std::uint32_t, Block& b) {
+    memset(&b, 0, sizeof b);
+    b.exponent = 255;
+  }
+};
+
 }  // namespace
 }  // namespace scrimp

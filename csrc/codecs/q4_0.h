@@ -1,26 +1,14 @@
 #pragma once
 // q4_0: GGUF's block of 32 values, an fp16 scale d = x*/-8 with x* the value of largest magnitude (the first of several),
 // and 32 codes min(15, ⌊x·(1/d) + 8.5⌋), two in a byte. x ≈ d·(code - 8). Bytes are those of the gguf package.
-#include "codecs/float_bits.h"
-#include "codecs/options.h"
-#include "codecs/packing.h"
+#include "codecs/gguf_block.h"
 
 namespace scrimp {
 namespace {
 
-struct Q4_0 {
+struct Q4_0 : GgufBlock<4> {
   static constexpr const char* kName = "q4_0";
-  static constexpr const char* kVariantKey = nullptr;
-  static constexpr std::uint32_t kBlock = 32;
   static constexpr std::uint32_t kLargestBits = 0x48ffefffu;  // just below 65520·8: d must be finite in fp16
-  static constexpr std::uint32_t kChoices = kNoChoice;
-  struct __attribute__((packed)) Block {
-    std::uint16_t scale;
-    std::uint8_t pair[kBlock / 2];
-  };
-
-  static constexpr std::uint32_t nbytes(std::uint32_t n, const CodecOptions&) { return 2 + packed_nbytes<4>(n); }
-  static SCRIMP_HD bool contractive(const CodecOptions&) { return true; }
 
   template <bool>
   static SCRIMP_HD void encode(const BlockValues& v, Block& b) {
@@ -34,12 +22,12 @@ struct Q4_0 {
       const std::int32_t shifted = static_cast<std::int32_t>(v.x[i] * inverse + 8.5f);
       code[i] = static_cast<std::uint8_t>(shifted > 15 ? 15 : shifted);
     }
-    pack_codes<4>(code, v.n, b.pair);
+    pack_codes<4>(code, v.n, b.code);
   }
 
   static SCRIMP_HD void decode(const Block& b, std::uint32_t n, const CodecOptions&, float* y) {
     const float d = half_float(b.scale);
-    unpack_codes<4>(b.pair, n, [&](std::uint32_t i, std::uint32_t code) {
+    unpack_codes<4>(b.code, n, [&](std::uint32_t i, std::uint32_t code) {
       y[i] = d * static_cast<float>(static_cast<std::int32_t>(code) - 8);
     });
   }
@@ -48,13 +36,7 @@ struct Q4_0 {
   static SCRIMP_HD double bound(float absmax, const CodecOptions&) {
     return absmax > 0 ? absmax * (1.0 / 8 + 0x1p-11 + 0x1p-20) + 8 * 0x1p-25 : 0.0;
   }
-
-  static SCRIMP_HD void poison(std::uint32_t, Block& b) {
-    memset(&b, 0, sizeof b);
-    b.scale = 0x7e00u;
-  }
 };
-static_assert(sizeof(Q4_0::Block) == 18, "q4_0: wire layout changed");
 
 }  // namespace
 }  // namespace scrimp

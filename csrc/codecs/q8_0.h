@@ -1,25 +1,14 @@
 #pragma once
 // q8_0: GGUF's block of 32 values, an fp16 scale d = absmax/127 and 32 signed codes; bytes are those of the gguf package:
 // codes are round-half-away of x·(1/d) with d not yet rounded to fp16. x ≈ d·code.
-#include "codecs/float_bits.h"
-#include "codecs/options.h"
+#include "codecs/gguf_block.h"
 
 namespace scrimp {
 namespace {
 
-struct Q8_0 {
+struct Q8_0 : GgufBlock<8> {
   static constexpr const char* kName = "q8_0";
-  static constexpr const char* kVariantKey = nullptr;
-  static constexpr std::uint32_t kBlock = 32;
   static constexpr std::uint32_t kLargestBits = 0x4afdf01fu;  // just below 65520·127: d must be finite in fp16
-  static constexpr std::uint32_t kChoices = kNoChoice;
-  struct __attribute__((packed)) Block {
-    std::uint16_t scale;
-    std::int8_t code[kBlock];
-  };
-
-  static constexpr std::uint32_t nbytes(std::uint32_t n, const CodecOptions&) { return 2 + n; }
-  static SCRIMP_HD bool contractive(const CodecOptions&) { return true; }
 
   template <bool>
   static SCRIMP_HD void encode(const BlockValues& v, Block& b) {
@@ -29,26 +18,20 @@ struct Q8_0 {
       const float scaled = v.x[i] * inverse, magnitude = fabsf(scaled);
       const std::int32_t floored = static_cast<std::int32_t>(magnitude);
       const std::int32_t away = floored + (magnitude - static_cast<float>(floored) >= 0.5f);
-      b.code[i] = static_cast<std::int8_t>(scaled < 0 ? -away : away);
+      b.code[i] = static_cast<std::uint8_t>(scaled < 0 ? -away : away);
     }
   }
 
   static SCRIMP_HD void decode(const Block& b, std::uint32_t n, const CodecOptions&, float* y) {
     const float d = half_float(b.scale);
-    for (std::uint32_t i = 0; i < n; ++i) y[i] = d * static_cast<float>(b.code[i]);
+    for (std::uint32_t i = 0; i < n; ++i) y[i] = d * static_cast<float>(static_cast<std::int8_t>(b.code[i]));
   }
 
   // Half a step, and 127 times the rounding of d to fp16.
   static SCRIMP_HD double bound(float absmax, const CodecOptions&) {
     return absmax > 0 ? absmax * (0.5 / 127 + 0x1p-11 + 0x1p-20) + 128 * 0x1p-25 : 0.0;
   }
-
-  static SCRIMP_HD void poison(std::uint32_t, Block& b) {
-    memset(&b, 0, sizeof b);
-    b.scale = 0x7e00u;
-  }
 };
-static_assert(sizeof(Q8_0::Block) == 34, "q8_0: wire layout changed");
 
 }  // namespace
 }  // namespace scrimp

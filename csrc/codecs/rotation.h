@@ -3,54 +3,13 @@
 // distribution and one scale (Vargaftik et al., DRIVE 2021, EDEN 2022). After the rotation any block looks normal, so the
 // error does not depend on the distribution of the values.
 #include "codecs/float_bits.h"
+#include "codecs/hadamard.h"
 #include "codecs/options.h"
 #include "codecs/packing.h"
 #include "core/rng.h"
 
 namespace scrimp {
 namespace {
-
-// Strides 1, 2, 4, 8 of the transform within 16 values.
-SCRIMP_HD void hadamard16_plain(float* x) {
-  for (std::uint32_t h = 1; h < 16; h *= 2) {
-    float run[16];
-    for (std::uint32_t j = 0; j < 16; ++j) run[j] = j & h ? x[j ^ h] - x[j] : x[j] + x[j ^ h];
-    for (std::uint32_t j = 0; j < 16; ++j) x[j] = run[j];
-  }
-}
-
-#if defined(__CUDACC__)
-SCRIMP_HD void hadamard16(float* x) { hadamard16_plain(x); }
-#else
-// The same sums in one register of the widest ISA: v·(±1) is exact.
-SCRIMP_HD void hadamard16(float* x) {
-  typedef float Lanes __attribute__((vector_size(64)));
-  const Lanes s1 = {1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1};
-  const Lanes s2 = {1, 1, -1, -1, 1, 1, -1, -1, 1, 1, -1, -1, 1, 1, -1, -1};
-  const Lanes s4 = {1, 1, 1, 1, -1, -1, -1, -1, 1, 1, 1, 1, -1, -1, -1, -1};
-  const Lanes s8 = {1, 1, 1, 1, 1, 1, 1, 1, -1, -1, -1, -1, -1, -1, -1, -1};
-  Lanes v;
-  memcpy(&v, x, sizeof v);
-  v = v * s1 + __builtin_shufflevector(v, v, 1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14);
-  v = v * s2 + __builtin_shufflevector(v, v, 2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13);
-  v = v * s4 + __builtin_shufflevector(v, v, 4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11);
-  v = v * s8 + __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7);
-  memcpy(x, &v, sizeof v);
-}
-#endif
-
-// x ← H·x, unnormalised, n a power of two ≥ 16.
-SCRIMP_HD void hadamard(float* x, std::uint32_t n) {
-  for (std::uint32_t i = 0; i < n; i += 16) hadamard16(x + i);
-  for (std::uint32_t h = 16; h < n; h *= 2)
-    for (std::uint32_t i = 0; i < n; i += 2 * h)
-      for (std::uint32_t j = 0; j < h; ++j) {
-        float *low = x + i, *high = x + i + h;
-        const float a = low[j], b = high[j];
-        low[j] = a + b;
-        high[j] = a - b;
-      }
-}
 
 // x[i] ← ±x[i]: value 32·j + i takes bit j of the draw of counter i.
 SCRIMP_HD void flip_signs(float* x, std::uint32_t n, std::uint32_t seed) {
@@ -66,8 +25,8 @@ SCRIMP_HD void flip_signs(float* x, std::uint32_t n, std::uint32_t seed) {
 
 // Positive levels of the optimal quantizer of N(0, 1) with 2^kBits levels (Lloyd 1982, Max 1960).
 template <std::uint32_t kBits>
-SCRIMP_HD float lloyd_level(std::uint32_t k) {
-  if constexpr (kBits == 1) return 0.797884583f;
+SCRIMP_HD constexpr float lloyd_level(std::uint32_t k) {
+  if (kBits == 1) return 0.797884583f;
   constexpr float kLevel2[2] = {0.452780038f, 1.51041758f};
   constexpr float kLevel3[4] = {0.24509418f, 0.756005287f, 1.34390926f, 2.15194559f};
   constexpr float kLevel4[8] = {0.128395036f, 0.388048291f, 0.656759143f, 0.942340434f,
@@ -75,20 +34,51 @@ SCRIMP_HD float lloyd_level(std::uint32_t k) {
   return kBits == 2 ? kLevel2[k & 1] : kBits == 3 ? kLevel3[k & 3] : kLevel4[k & 7];
 }
 
+// Between levels t and t + 1.
+template <std::uint32_t kBits>
+SCRIMP_HD constexpr float lloyd_limit(std::uint32_t t) {
+  return (lloyd_level<kBits>(t) + lloyd_level<kBits>(t + 1)) * 0.5f;
+}
+
+// Calls use(t) for t = 0…n-1 known to the compiler. With masks instead of choices, no value decides on a branch, and the
+// loops around it vectorise.
+template <std::uint32_t n, std::uint32_t t = 0, class Use>
+SCRIMP_HD void each_level(Use use) {
+  if constexpr (t < n) {
+    use.template operator()<t>();
+    each_level<n, t + 1>(use);
+  }
+}
+
+// Bits of level t + 1 less those of level t.
+template <std::uint32_t kBits>
+SCRIMP_HD std::uint32_t lloyd_rise(std::uint32_t t) {
+  return float_bits(lloyd_level<kBits>(t + 1)) - float_bits(lloyd_level<kBits>(t));
+}
+
 // Code: 2^(kBits-1) + magnitude index for positive values, 2^(kBits-1) - 1 - magnitude index for negative ones.
 template <std::uint32_t kBits>
-SCRIMP_HD std::uint32_t lloyd_code(float u) {
+SCRIMP_HD void lloyd_choose(float u, std::uint32_t& code, float& level) {
   constexpr std::uint32_t kHalf = 1u << (kBits - 1);
   const float magnitude = fabsf(u);
-  std::uint32_t k = 0;
-  for (std::uint32_t t = 0; t + 1 < kHalf; ++t) k += magnitude > (lloyd_level<kBits>(t) + lloyd_level<kBits>(t + 1)) * 0.5f;
-  return u < 0 ? kHalf - 1 - k : kHalf + k;
+  std::uint32_t k = 0, bits = float_bits(lloyd_level<kBits>(0));
+  each_level<kHalf - 1>([&]<std::uint32_t t>() {
+    const std::uint32_t above = magnitude > lloyd_limit<kBits>(t);
+    k += above;
+    bits += lloyd_rise<kBits>(t) & (0 - above);
+  });
+  const std::uint32_t negative = u < 0;
+  code = kHalf + (k ^ (0 - negative));  // -1 - k where negative
+  level = bits_float(bits | negative << 31);
 }
 
 template <std::uint32_t kBits>
 SCRIMP_HD float lloyd_value(std::uint32_t code) {
   constexpr std::uint32_t kHalf = 1u << (kBits - 1);
-  return code < kHalf ? -lloyd_level<kBits>(kHalf - 1 - code) : lloyd_level<kBits>(code - kHalf);
+  const std::uint32_t negative = code < kHalf, k = (code - kHalf) ^ (0 - negative);
+  std::uint32_t bits = float_bits(lloyd_level<kBits>(0));
+  each_level<kHalf - 1>([&]<std::uint32_t t>() { bits += lloyd_rise<kBits>(t) & (0 - static_cast<std::uint32_t>(k > t)); });
+  return bits_float(bits | negative << 31);
 }
 
 // A cut block is padded with zeros to a power of two ≥ 16. Sign seed 0 marks a block of equal values, whose value is
@@ -140,8 +130,11 @@ struct RotatedBlock {
     std::uint8_t code[kBlock + 8];
     float level[kBlock];
     const float inverse = 1.0f / sqrtf(energy);
-    for (std::uint32_t i = 0; i < size; ++i) code[i] = static_cast<std::uint8_t>(lloyd_code<kBits>(y[i] * inverse));
-    for (std::uint32_t i = 0; i < size; ++i) level[i] = lloyd_value<kBits>(code[i]);
+    for (std::uint32_t i = 0; i < size; ++i) {
+      std::uint32_t chosen;
+      lloyd_choose<kBits>(y[i] * inverse, chosen, level[i]);
+      code[i] = static_cast<std::uint8_t>(chosen);
+    }
     const float along = lane_sum(size, [&](std::uint32_t i) { return level[i] * y[i]; });
     const float length = lane_sum(size, [&](std::uint32_t i) { return level[i] * level[i]; });
     const bool unbiased = v.options.scale == ScaleRule::kUnbiased;

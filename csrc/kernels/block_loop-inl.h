@@ -165,6 +165,8 @@ inline __attribute__((always_inline)) void decode_and_add(const typename C::Bloc
   }
 }
 
+constexpr std::size_t kBytesAhead = 2048;  // of a payload that streams in
+
 template <class C>
 void decode_blocks(const DecodeRun& run) {
   const std::uint32_t stride = C::nbytes(C::kBlock, *run.options);
@@ -176,6 +178,7 @@ void decode_blocks(const DecodeRun& run) {
   } else if (run.stream) {
     LineWriter<4 * C::kBlock> lines(reinterpret_cast<std::uint8_t*>(run.out), true);
     for (; i + C::kBlock <= run.n; i += C::kBlock, in += stride) {
+      prefetch_bytes(in + kBytesAhead, stride);
       decode_full<C>(block(), *run.options, reinterpret_cast<float*>(lines.room(reinterpret_cast<std::uint8_t*>(run.out + i))));
       lines.written(4 * C::kBlock);
     }

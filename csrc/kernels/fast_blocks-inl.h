@@ -17,6 +17,13 @@ struct GroupValues {
   std::uint64_t key, index;
 };
 
+// Fetches what the next group has in the place of the block at x (a group is read for its maxima first, so less would fetch
+// what is there already), but at least 4 KB ahead.
+template <std::uint32_t kBlock>
+inline void prefetch_group(const float* x) {
+  prefetch_ahead<kBlock>(x, kGroup * kBlock < 1024 ? 1024 : kGroup * kBlock);
+}
+
 // encode writes kGroup blocks, or returns false: then the header's way is taken. decode reads one full block.
 template <class C>
 struct FastBlocks {
@@ -63,7 +70,7 @@ struct FastUniform {
   template <CodeRule kRule>
   static inline void write_group(const GroupValues& v, const float* scale, const float* inverse, typename C::Block* b) {
     for (std::uint32_t k = 0; k < kGroup; ++k) {
-      prefetch_ahead<C::kBlock>(v.x + k * C::kBlock);
+      prefetch_group<C::kBlock>(v.x + k * C::kBlock);
       b[k].scale = scale[k];
       FastBlocks<C>::template write<kRule>(v.x + k * C::kBlock, inverse[k], v.key, v.index + k * C::kBlock, b[k].code);
     }
@@ -82,7 +89,13 @@ struct FastUniform {
 
 template <std::uint32_t kBlock>
 struct FastBlocks<Int8<kBlock>> : FastUniform<Int8<kBlock>> {
-  static constexpr bool kDecodes = false;
+  static constexpr bool kDecodes = true;
+
+  static inline void decode(const typename Int8<kBlock>::Block& b, const CodecOptions&, float* y) {
+    const float scale = b.scale;
+    for (std::uint32_t i = 0; i < kBlock; i += 32)
+      leaf::scaled_codes32(reinterpret_cast<const std::int8_t*>(b.code + i), scale, y + i);
+  }
 
   template <CodeRule kRule>
   static inline void write(const float* x, float inverse, std::uint64_t key, std::uint64_t index, std::uint8_t* code) {
@@ -127,7 +140,7 @@ struct FastBlocks<Sign<kBlock>> {
     alignas(64) float sum[kGroup];
     leaf::abs_sum_of_blocks<kBlock>(v.x, sum);
     for (std::uint32_t k = 0; k < kGroup; ++k) {
-      prefetch_ahead<kBlock>(v.x + k * kBlock);
+      prefetch_group<kBlock>(v.x + k * kBlock);
       b[k].scale = sum[k] / static_cast<float>(kBlock);
       for (std::uint32_t i = 0; i < kBlock; i += 32) leaf::negative_bits32(v.x + k * kBlock + i, b[k].bits + i / 8);
     }
@@ -158,7 +171,7 @@ struct FastBlocks<NF4<kBlock>> {
     alignas(64) float absmax[kGroup], inverse[kGroup];
     if (!leaf::scale_blocks(v.top, 1.0f, 1.0f, NF4<kBlock>::kSmallest, kMaxFloat, absmax, inverse)) return false;
     for (std::uint32_t k = 0; k < kGroup; ++k) {
-      prefetch_ahead<kBlock>(v.x + k * kBlock);
+      prefetch_group<kBlock>(v.x + k * kBlock);
       b[k].absmax = absmax[k];
       for (std::uint32_t i = 0; i < kBlock; i += 32) {
         std::uint8_t codes[32];
@@ -176,22 +189,36 @@ struct FastBlocks<NF4<kBlock>> {
   }
 };
 
+template <class C>
+struct FastMicroscale {
+  static constexpr bool kEncodes = true;
+
+  // Scale bytes of a group of blocks; false: a value cannot be stored.
+  static inline bool exponents(const GroupValues& v, std::uint32_t* exponent) {
+    std::uint32_t most = 0;
+    for (std::uint32_t k = 0; k < kGroup; ++k) most = v.top[k] > most ? v.top[k] : most;
+    if (most > C::kLargestBits) return false;
+    for (std::uint32_t k = 0; k < kGroup; ++k)
+      exponent[k] = C::Scaled::scale_exponent(bits_float(v.top[k]), v.options.scale);
+    return true;
+  }
+};
+
 template <>
-struct FastBlocks<MXFP4> {
-  static constexpr bool kEncodes = true, kDecodes = true;
+struct FastBlocks<MXFP4> : FastMicroscale<MXFP4> {
+  static constexpr bool kDecodes = true;
 
   template <bool>
   static inline bool encode(const GroupValues& v, MXFP4::Block* b) {
-    std::uint32_t most = 0;
-    for (std::uint32_t k = 0; k < kGroup; ++k) most = v.top[k] > most ? v.top[k] : most;
-    if (most > MXFP4::kLargestBits) return false;
+    std::uint32_t exponent[kGroup];
+    if (!exponents(v, exponent)) return false;
     for (std::uint32_t k = 0; k < kGroup; ++k) {
-      prefetch_ahead<32>(v.x + 32 * k);
-      const std::uint32_t e = MXFP4::Scaled::scale_exponent(bits_float(v.top[k]), v.options.scale);
+      prefetch_group<32>(v.x + 32 * k);
       std::uint8_t codes[32];
-      leaf::minifloats32<Minifloat<2, 1>, 3>(v.x + 32 * k, inverse_exponent_scale(e), MXFP4::Scaled::kLargest, codes);
-      b[k].exponent = static_cast<std::uint8_t>(e);
-      leaf::join_halves32(codes, b[k].pair);
+      const float inverse = inverse_exponent_scale(exponent[k]);
+      leaf::minifloats32<Minifloat<2, 1>, 3>(v.x + 32 * k, inverse, MXFP4::Scaled::kLargest, codes);
+      b[k].exponent = static_cast<std::uint8_t>(exponent[k]);
+      leaf::join_halves32(codes, b[k].code);
     }
     return true;
   }
@@ -199,27 +226,25 @@ struct FastBlocks<MXFP4> {
   static inline void decode(const MXFP4::Block& b, const CodecOptions&, float* y) {
     alignas(64) static constexpr float kElement[16] = {0.0f,  0.5f,  1.0f,  1.5f,  2.0f,  3.0f,  4.0f,  6.0f,
                                                        -0.0f, -0.5f, -1.0f, -1.5f, -2.0f, -3.0f, -4.0f, -6.0f};
-    const float scale = exponent_scale(b.exponent);
     alignas(64) float value[16];
-    leaf::scaled16(kElement, scale, value);
-    leaf::look_up_nibbles16(b.pair, value, y, y + 16);
+    leaf::scaled16(kElement, exponent_scale(b.exponent), value);
+    leaf::look_up_nibbles16(b.code, value, y, y + 16);
   }
 };
 
 template <>
-struct FastBlocks<MXFP8> {
-  static constexpr bool kEncodes = true, kDecodes = false;
+struct FastBlocks<MXFP8> : FastMicroscale<MXFP8> {
+  static constexpr bool kDecodes = false;
 
   template <bool>
   static inline bool encode(const GroupValues& v, MXFP8::Block* b) {
-    std::uint32_t most = 0;
-    for (std::uint32_t k = 0; k < kGroup; ++k) most = v.top[k] > most ? v.top[k] : most;
-    if (most > MXFP8::kLargestBits) return false;
+    std::uint32_t exponent[kGroup];
+    if (!exponents(v, exponent)) return false;
     for (std::uint32_t k = 0; k < kGroup; ++k) {
-      prefetch_ahead<32>(v.x + 32 * k);
-      const std::uint32_t e = MXFP8::Scaled::scale_exponent(bits_float(v.top[k]), v.options.scale);
-      leaf::minifloats32<Minifloat<4, 3>, 7>(v.x + 32 * k, inverse_exponent_scale(e), MXFP8::Scaled::kLargest, b[k].code);
-      b[k].exponent = static_cast<std::uint8_t>(e);
+      prefetch_group<32>(v.x + 32 * k);
+      const float inverse = inverse_exponent_scale(exponent[k]);
+      leaf::minifloats32<Minifloat<4, 3>, 7>(v.x + 32 * k, inverse, MXFP8::Scaled::kLargest, b[k].code);
+      b[k].exponent = static_cast<std::uint8_t>(exponent[k]);
     }
     return true;
   }
@@ -236,27 +261,50 @@ struct FastBlocks<Q8_0> {
     if (!leaf::scale_blocks(v.top, 127.0f, 1.0f, 0x1p-113f, bits_float(Q8_0::kLargestBits), scale, inverse)) return false;
     leaf::to_halves16(scale, reinterpret_cast<std::uint8_t*>(halves));
     for (std::uint32_t k = 0; k < kGroup; ++k) {
-      prefetch_ahead<32>(v.x + 32 * k);
+      prefetch_group<32>(v.x + 32 * k);
       b[k].scale = halves[k];
-      leaf::codes32_away(v.x + 32 * k, inverse[k], b[k].code);
+      leaf::codes32_away(v.x + 32 * k, inverse[k], reinterpret_cast<std::int8_t*>(b[k].code));
     }
     return true;
   }
 
   static inline void decode(const Q8_0::Block& b, const CodecOptions&, float* y) {
-    leaf::scaled_codes32(b.code, half_float(b.scale), y);
+    leaf::scaled_codes32(reinterpret_cast<const std::int8_t*>(b.code), half_float(b.scale), y);
   }
 };
 
 template <>
 struct FastBlocks<Q4_0> {
-  static constexpr bool kEncodes = false, kDecodes = true;
+  static constexpr bool kEncodes = true, kDecodes = true;
+
+  template <bool>
+  static inline bool encode(const GroupValues& v, Q4_0::Block* b) {
+    alignas(64) float scale[kGroup], inverse[kGroup];
+    std::uint32_t most = 0;
+    for (std::uint32_t k = 0; k < kGroup; ++k) {
+      most = v.top[k] > most ? v.top[k] : most;
+      scale[k] = v.x[32 * k + leaf::first_of_magnitude32(v.x + 32 * k, v.top[k])];
+    }
+    if (most > Q4_0::kLargestBits) return false;
+    for (std::uint32_t k = 0; k < kGroup; ++k) {
+      scale[k] = scale[k] / -8.0f;
+      inverse[k] = 1.0f / (v.top[k] >= float_bits(0x1p-120f) ? scale[k] : bits_float(kInfBits));
+    }
+    std::uint16_t halves[kGroup];
+    leaf::to_halves16(scale, reinterpret_cast<std::uint8_t*>(halves));
+    for (std::uint32_t k = 0; k < kGroup; ++k) {
+      prefetch_group<32>(v.x + 32 * k);
+      b[k].scale = halves[k];
+      leaf::pairs32_from_eight(v.x + 32 * k, inverse[k], b[k].code);
+    }
+    return true;
+  }
 
   static inline void decode(const Q4_0::Block& b, const CodecOptions&, float* y) {
     alignas(64) static constexpr float kLevel[16] = {-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7};
     alignas(64) float value[16];
     leaf::scaled16(kLevel, half_float(b.scale), value);
-    leaf::look_up_nibbles16(b.pair, value, y, y + 16);
+    leaf::look_up_nibbles16(b.code, value, y, y + 16);
   }
 };
 

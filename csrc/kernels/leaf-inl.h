@@ -51,6 +51,26 @@ SCRIMP_HD void codes32_away(const float* x, float inverse, std::int8_t* codes) {
   }
 }
 
+// Index of the first of 32 values whose magnitude has these bits; one has.
+SCRIMP_HD std::uint32_t first_of_magnitude32(const float* x, std::uint32_t bits) {
+  std::uint32_t first = 31;
+  for (std::uint32_t i = 0; i < 32; ++i) {
+    const std::uint32_t place = magnitude_bits(x[i]) == bits ? i : 31;
+    first = place < first ? place : first;
+  }
+  return first;
+}
+
+// pair[i] = code of x[i] | code of x[i + 16] << 4 with codes min(15, ⌊x·inverse + 8.5⌋), for 32 values whose products lie in
+// -8…8.
+SCRIMP_HD void pairs32_from_eight(const float* x, float inverse, std::uint8_t* pair) {
+  for (int i = 0; i < 16; ++i) {
+    const std::int32_t low = static_cast<std::int32_t>(x[i] * inverse + 8.5f);
+    const std::int32_t high = static_cast<std::int32_t>(x[i + 16] * inverse + 8.5f);
+    pair[i] = static_cast<std::uint8_t>((low > 15 ? 15 : low) | ((high > 15 ? 15 : high) << 4));
+  }
+}
+
 // codes[i] = how many of the ascending limits[0…14] lie below x[i]·inverse, for 32 values.
 SCRIMP_HD void levels32(const float* x, float inverse, const float* limits, std::uint8_t* codes) {
   std::int32_t level[32] = {};

@@ -71,6 +71,24 @@ inline void codes32_away(const float* x, float inverse, std::int8_t* codes) {
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(codes), byte_of_each<0>(rounded_away(x, by), rounded_away(x + 16, by)));
 }
 
+inline std::uint32_t first_of_magnitude32(const float* x, std::uint32_t bits) {
+  const __m512 wanted = _mm512_castsi512_ps(_mm512_set1_epi32(static_cast<int>(bits)));
+  const std::uint32_t low = _mm512_cmp_ps_mask(_mm512_abs_ps(_mm512_loadu_ps(x)), wanted, _CMP_EQ_OQ);
+  const std::uint32_t high = _mm512_cmp_ps_mask(_mm512_abs_ps(_mm512_loadu_ps(x + 16)), wanted, _CMP_EQ_OQ);
+  return static_cast<std::uint32_t>(__builtin_ctz(low | high << 16 | 0x80000000u));
+}
+
+inline __m512i from_eight(const float* x, __m512 by) {
+  const __m512 shifted = _mm512_add_ps(_mm512_mul_ps(_mm512_loadu_ps(x), by), _mm512_set1_ps(8.5f));
+  return _mm512_min_epi32(_mm512_cvttps_epi32(shifted), _mm512_set1_epi32(15));
+}
+
+inline void pairs32_from_eight(const float* x, float inverse, std::uint8_t* pair) {
+  const __m512 by = _mm512_set1_ps(inverse);
+  const __m512i both = _mm512_or_si512(from_eight(x, by), _mm512_slli_epi32(from_eight(x + 16, by), 4));
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(pair), _mm512_cvtepi32_epi8(both));
+}
+
 // Binary search: four steps of 8, 4, 2, 1 instead of fifteen comparisons.
 inline __m512i level_of(__m512 value, __m512 limits) {
   __m512i level = _mm512_setzero_si512();

@@ -53,11 +53,14 @@ class LineWriter {
   alignas(64) std::uint8_t buffer_[kPiece + 128];
 };
 
-// Fetches the kValues that lie a little ahead of x; the hardware alone stops at every page.
+// Fetches the kValues that lie `ahead` values ahead of x; the hardware alone stops at every page.
 template <std::size_t kValues>
-inline void prefetch_ahead(const float* x) {
-  constexpr std::size_t kAhead = 1024;
-  for (std::size_t i = 0; i < kValues; i += 16) __builtin_prefetch(x + kAhead + i);
+inline void prefetch_ahead(const float* x, std::size_t ahead = 1024) {
+  for (std::size_t i = 0; i < kValues; i += 16) __builtin_prefetch(x + ahead + i);
+}
+
+inline void prefetch_bytes(const std::uint8_t* at, std::size_t nbytes) {
+  for (std::size_t i = 0; i < nbytes; i += 64) __builtin_prefetch(at + i);
 }
 
 }  // namespace

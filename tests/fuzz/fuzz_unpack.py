@@ -19,11 +19,13 @@ GOLDEN = sorted((Path(__file__).resolve().parent.parent / "golden").glob("*.pack
 LARGEST_GROWTH = 1024  # values that one payload byte may stand for; topk with a tiny ratio is the worst
 
 
-def damage(packet: bytes, rng: random.Random) -> bytes:
-    """Change, cut, repeat or insert a few bytes, most of them in the header."""
-    data = bytearray(packet)
+def damage_bytes(whole: bytes, rng: random.Random, first: int) -> bytes:
+    """Change, cut, repeat or insert a few bytes, most of them among the first."""
+    data = bytearray(whole)
     for _ in range(rng.choice((1, 1, 1, 2, 4, 16))):
-        at = rng.randrange(min(len(data), 64) if rng.random() < 0.8 else len(data))
+        if not data:
+            break
+        at = rng.randrange(min(len(data), first) if rng.random() < 0.8 else len(data))
         kind = rng.randrange(5)
         if kind == 0:
             data[at] ^= 1 << rng.randrange(8)
@@ -35,8 +37,14 @@ def damage(packet: bytes, rng: random.Random) -> bytes:
             data[at:at] = data[at : at + rng.choice((1, 2, 8))]
         else:
             data[at : at + 8] = struct.pack("<Q", rng.choice((0, 1, 2**31, 2**32, 2**60, 2**63, 2**64 - 1)))
-        if len(data) < 20:
-            return bytes(data)
+    return bytes(data)
+
+
+def damage(packet: bytes, rng: random.Random) -> bytes:
+    """Damage a packet, most of all its header, and give it the checksum of what it is now."""
+    data = bytearray(damage_bytes(packet, rng, 64))
+    if len(data) < 20:
+        return bytes(data)
     crc = _core.crc32c(bytes(data[12:]), _core.crc32c(bytes(data[:8])))
     data[8:12] = struct.pack("<I", crc)
     return bytes(data)
