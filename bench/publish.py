@@ -1,7 +1,8 @@
 """Run the benches on a quiet machine and write a section of docs/benchmarks.md, its plots and its JSON.
 
 `python bench/publish.py` measures the codecs (five minutes), `python bench/publish.py linear` gradients, Gram
-matrices and fits (four minutes a suite); `--from FILE` writes the documents again from a report.
+matrices and fits (four minutes a suite), `python bench/publish.py collectives` all-reduces (four minutes);
+`--from FILE` writes the documents again from a report.
 """
 
 from __future__ import annotations
@@ -10,13 +11,15 @@ import argparse
 import json
 from pathlib import Path
 
+import collectives_page
 import error
 import linear_page
 import plots
 from run import run
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
-SUITES = {"codecs": ["codecs"], "linear": ["gradient", "gram", "fit"]}
+SUITES = {"codecs": ["codecs"], "linear": ["gradient", "gram", "fit"], "collectives": ["collectives"]}
+PAGES = {"linear": linear_page.document, "collectives": collectives_page.document}
 
 def speed_lines(rows: list[dict]) -> list[str]:
     lines = ["| case | threads | scrimp | of the limit | peers, GB/s |", "|---|---|---|---|---|"]
@@ -85,7 +88,7 @@ def main() -> None:
     if name == "codecs":
         publish_codecs(report)
     else:
-        write_section(name, linear_page.document(report))
+        write_section(name, PAGES[name](report))
 
 
 if __name__ == "__main__":

@@ -29,6 +29,9 @@ class Case:
         if "data" in self.arguments:
             n, d, k = (self.arguments.get(key, 1) for key in "ndk")
             return f"{self.case} {n:.0e}x{d}".replace("e+0", "e") + (f"x{k}" if k > 1 else "")
+        if "ranks" in self.arguments:
+            size = f"{self.nbytes // MB}MB" if self.nbytes >= MB else f"{self.nbytes // 1024}KB"
+            return f"{self.case} {size} ranks={self.arguments['ranks']}"
         details = " ".join(f"{key}={value}" for key, value in self.arguments.items() if key != "n")
         size = f"{self.nbytes // MB} MB" if self.unit == "GB/s" else ""
         return " ".join(part for part in (self.case, size, details) if part)
@@ -108,12 +111,11 @@ def codec_cases() -> list[Case]:
 
 
 def collective_cases() -> list[Case]:
+    """All-reduces in place: fp32 arrays from 4 KB to 256 MB on two ranks, some of them on four."""
+    sizes = [(2, kilobytes) for kilobytes in (4, 64, 1024, 16 * 1024, 256 * 1024)]
     return [
-        Case(
-            "collectives", "all_reduce", "GB/s", 1, {"n": megabytes * MB // 4, "ranks": ranks}, megabytes * MB
-        )
-        for ranks in (2, 4)
-        for megabytes in (1, 16, 256)
+        Case("collectives", "all_reduce", "ms", 1, {"n": kilobytes * 256, "ranks": ranks}, kilobytes * 1024)
+        for ranks, kilobytes in [*sizes, (4, 1024), (4, 16 * 1024)]
     ]
 
 
@@ -149,7 +151,9 @@ SUITES = {
         ],
         ["linear_scrimp", *LINEAR_PEERS, "linear_sklearn", "linear_sklearnex"],
     ),
-    "collectives": Suite(collective_cases(), ["collectives_"]),
+    "collectives": Suite(
+        collective_cases(), ["collectives_", "collectives_torch", "collectives_mpich", "collectives_openmpi"]
+    ),
     "codecs": Suite(
         codec_cases(),
         [

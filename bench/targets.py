@@ -118,6 +118,17 @@ CODEC_TARGETS = [
     codec_target("q8_0_encode 1 MB", "gguf Q8_0", 30),
 ]
 
+
+def collective(size: str, ours: str, peer: str, bound: float) -> Target:
+    case = f"all_reduce {size} ranks=2 {ours}"
+    return Target("collectives", case, peer, f"{peer} time / ours", ratio, bound)
+
+
+def own_collective(ours: str, what: str, value: Callable, bound: float) -> Target:
+    return Target("collectives", f"all_reduce 256MB ranks=2 {ours}", "gloo", what, value, bound, True)
+
+
+MPI = ("MPICH", "Open MPI")
 LONG, RIDGE = "1e6x256", "ridge 1e6x256"
 TARGETS = [
     *CODEC_TARGETS,
@@ -141,6 +152,16 @@ TARGETS = [
     Target("fit", "logistic", "sklearn Log", "log-loss − sklearn's", excess("log_loss"), 1e-4, True),
     Target("fit", "flights int4", "sklearn Ridge", "R² lost, mean of 5", shortfall("r2_mean"), 0.002, True),
     Target("fit", "flights int4", "sklearn Ridge", "R² lost, worst of 5", shortfall("r2_worst"), 0.003, True),
+    *(collective(size, "fp32", "gloo", 7) for size in ("1MB", "16MB", "256MB")),
+    collective("256MB", "fp32-no-undo", "gloo", 7),
+    *(collective(size, "fp32", mpi, 2) for size in ("1MB", "16MB", "256MB") for mpi in MPI),
+    *(collective("256MB", "comm.empty", mpi, 3) for mpi in MPI),
+    own_collective("int8", "time / own fp32 time", time_over("fp32"), 1.15),
+    own_collective("int4", "time / own fp32 time", time_over("fp32"), 1.15),
+    own_collective("int4", "CPU-ms a rank", own("cpu_ms"), 60),
+    own_collective("int4+ef14", "CPU-ms a rank", own("cpu_ms"), 60),
+    collective("256MB", "int8", "torch fp16 hook", 9),
+    collective("256MB", "int4", "torch PowerSGD-1", 13),
 ]
 
 

@@ -209,7 +209,7 @@ def open_files() -> set[tuple[str, str]]:
 
 @pytest.mark.parametrize("trial", range(10))
 def test_a_fault_anywhere_leaves_whole_arrays_and_no_process(trial: int) -> None:
-    faults.strike_once(trial)
+    faults.strike_local("kill" if trial % 2 else "stop", trial)
 
 
 def test_nothing_stays_in_shared_memory() -> None:

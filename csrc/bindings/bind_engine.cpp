@@ -2,7 +2,7 @@
 
 #include "bindings/array_arg.h"
 #include "bindings/bind.h"
-#include "engine/all_reduce.h"
+#include "engine/collectives.h"
 #include "engine/group.h"
 #include "engine/os.h"
 
@@ -50,8 +50,13 @@ py::tuple outcome_tuple(const Outcome& outcome) {
   return py::make_tuple(kind, outcome.rank, outcome.index);
 }
 
-ReduceCall reduce_call(const py::array& x, bool mean, bool write_nonfinite, std::uint32_t tag, const std::string& label) {
-  return {static_cast<std::size_t>(x.size()), mean, write_nonfinite, tag, label};
+// What is common to all calls, as Python says it: (mean, write_nonfinite, tag, label, block, undo).
+using CallArgs = std::tuple<bool, bool, std::uint32_t, std::string, std::size_t, bool>;
+
+ReduceCall reduce_call(std::size_t n, const CallArgs& args) {
+  const auto& [mean, write_nonfinite, tag, label, block, undo] = args;
+  require(block > 0, "block must be positive");
+  return {n, mean, write_nonfinite, tag, label, block, undo};
 }
 
 float* state_array(const py::dict& state, const char* role, std::size_t size) {
@@ -60,42 +65,131 @@ float* state_array(const py::dict& state, const char* role, std::size_t size) {
   return out_array<float>(array, role, size);
 }
 
-py::tuple all_reduce_encoded(Group& group, py::array x, const Codec& codec, bool mean, bool write_nonfinite, std::uint32_t tag,
-                             const std::string& label, const py::tuple& key, const std::string& feedback,
-                             const py::dict& state) {
-  const std::size_t n = static_cast<std::size_t>(x.size());
-  const ReduceCall call = reduce_call(x, mean, write_nonfinite, tag, label);
-  EncodedReduce what{out_array<float>(x, "x", n), &codec, 0, 0, 0, 0};
-  std::tie(what.scatter_seed, what.gather_seed, what.step, what.first_index) =
-      key.cast<std::tuple<std::uint64_t, std::uint64_t, std::uint64_t, std::uint64_t>>();
+// (seed of the first leg, of the second, step, first index)
+using KeyArgs = std::tuple<std::uint64_t, std::uint64_t, std::uint64_t, std::uint64_t>;
+
+EncodedReduce encoded(const float* x, const Codec& codec, const KeyArgs& key) {
+  EncodedReduce what{const_cast<float*>(x), &codec, 0, 0, 0, 0};
+  std::tie(what.scatter_seed, what.gather_seed, what.step, what.first_index) = key;
+  return what;
+}
+
+void take_state(EncodedReduce& what, const std::string& feedback, const py::dict& state, std::size_t n, std::size_t own) {
   what.feedback = feedback_kind(feedback);
   what.sent = state_array(state, "sent", n);
-  what.owned = state_array(state, "owned", shard(n, group.size(), group.rank(), codec.kernels().block).size());
+  what.owned = state_array(state, "owned", own);
   what.estimate = state_array(state, "estimate", n);
-  require(what.feedback == Feedback::kNone || (what.sent && what.owned), "feedback needs its state");
-  require(what.feedback != Feedback::kEf21 || what.estimate, "ef21 needs its estimate");
+}
+
+std::size_t own_size(const Group& group, const ReduceCall& call) {
+  return shard(call.n, group.size(), group.rank(), call.block).size();
+}
+
+template <class Body>
+py::tuple unlocked(Body body) {
   Outcome outcome;
   {
     py::gil_scoped_release release;
-    outcome = all_reduce(group, call, what);
+    outcome = body();
   }
   return outcome_tuple(outcome);
 }
 
-template <class T>
-Outcome reduce_as(Group& group, const ReduceCall& call, py::array& x) {
-  T* values = out_array<T>(x, "x", call.n);
-  py::gil_scoped_release release;
-  return all_reduce_raw(group, call, values);
+py::tuple all_reduce_encoded(Group& group, py::array x, const Codec& codec, const CallArgs& args, const KeyArgs& key,
+                             const std::string& feedback, const py::dict& state) {
+  const ReduceCall call = reduce_call(static_cast<std::size_t>(x.size()), args);
+  EncodedReduce what = encoded(out_array<float>(x, "x", call.n), codec, key);
+  take_state(what, feedback, state, call.n, own_size(group, call));
+  require(what.feedback == Feedback::kNone || (what.sent && what.owned), "feedback needs its state");
+  require(what.feedback != Feedback::kEf21 || what.estimate, "ef21 needs its estimate");
+  return unlocked([&] { return all_reduce(group, call, what); });
 }
 
-py::tuple all_reduce_exact(Group& group, py::array x, bool mean, bool write_nonfinite, std::uint32_t tag, const std::string& label) {
-  const ReduceCall call = reduce_call(x, mean, write_nonfinite, tag, label);
+py::tuple reduce_scatter_encoded(Group& group, const py::array& x, py::array out, const Codec& codec, const CallArgs& args,
+                                 const KeyArgs& key, const std::string& feedback, const py::dict& state) {
+  const ReduceCall call = reduce_call(static_cast<std::size_t>(x.size()), args);
+  EncodedReduce what = encoded(in_array<float>(x, "x"), codec, key);
+  take_state(what, feedback, state, call.n, own_size(group, call));
+  require(what.feedback == Feedback::kNone || what.sent, "feedback needs its state");
+  require(what.feedback != Feedback::kEf21 || what.owned, "ef21 needs what the peers have sent");
+  float* shard_out = out_array<float>(out, "out", own_size(group, call));
+  return unlocked([&] { return reduce_scatter(group, call, what, shard_out); });
+}
+
+py::tuple all_gather_encoded(Group& group, const py::array& mine, py::array out, const Codec& codec, const CallArgs& args,
+                             const KeyArgs& key) {
+  const ReduceCall call = reduce_call(static_cast<std::size_t>(out.size()), args);
+  const EncodedReduce what = encoded(in_array<float>(mine, "x"), codec, key);
+  require(static_cast<std::size_t>(mine.size()) == own_size(group, call), "x must hold this rank's shard");
+  float* values = out_array<float>(out, "out", call.n);
+  return unlocked([&] { return all_gather(group, call, what, values); });
+}
+
+py::tuple broadcast_encoded(Group& group, py::array x, int root, const Codec& codec, const CallArgs& args, const KeyArgs& key) {
+  const ReduceCall call = reduce_call(static_cast<std::size_t>(x.size()), args);
+  const EncodedReduce what = encoded(out_array<float>(x, "x", call.n), codec, key);
+  require(root >= 0 && root < group.size(), "root must be in 0…", group.size() - 1, ", got ", root);
+  return unlocked([&] { return broadcast(group, call, what, root); });
+}
+
+// Calls body<T> with x's type: float32, float64, or int32, int64 to be summed.
+template <class Body>
+py::tuple by_type(const py::array& x, bool mean, Body body) {
   const char kind = x.dtype().kind();
   require(kind == 'f' || (kind == 'i' && !mean), "x must hold floats, or integers to be summed, got ", describe(x));
   const bool wide = x.itemsize() == 8;
-  if (kind == 'f') return outcome_tuple(wide ? reduce_as<double>(group, call, x) : reduce_as<float>(group, call, x));
-  return outcome_tuple(wide ? reduce_as<std::int64_t>(group, call, x) : reduce_as<std::int32_t>(group, call, x));
+  if (kind == 'f') return wide ? body(double{}) : body(float{});
+  return wide ? body(std::int64_t{}) : body(std::int32_t{});
+}
+
+py::tuple all_reduce_exact(Group& group, py::array x, const CallArgs& args) {
+  const ReduceCall call = reduce_call(static_cast<std::size_t>(x.size()), args);
+  return by_type(x, call.mean, [&](auto type) {
+    auto* values = out_array<decltype(type)>(x, "x", call.n);
+    return unlocked([&] { return all_reduce_raw(group, call, values); });
+  });
+}
+
+py::tuple reduce_scatter_exact(Group& group, const py::array& x, py::array out, const CallArgs& args) {
+  const ReduceCall call = reduce_call(static_cast<std::size_t>(x.size()), args);
+  return by_type(x, call.mean, [&](auto type) {
+    const auto* values = in_array<decltype(type)>(x, "x");
+    auto* shard_out = out_array<decltype(type)>(out, "out", own_size(group, call));
+    return unlocked([&] { return reduce_scatter_raw(group, call, values, shard_out); });
+  });
+}
+
+void all_gather_exact(Group& group, const py::array& mine, py::array out, const CallArgs& args) {
+  const ReduceCall call = reduce_call(static_cast<std::size_t>(out.size()), args);
+  const auto* bytes = reinterpret_cast<const std::byte*>(in_array<std::uint8_t>(mine, "x"));
+  require(static_cast<std::size_t>(mine.size()) == own_size(group, call), "x must hold this rank's shard");
+  auto* into = reinterpret_cast<std::byte*>(out_array<std::uint8_t>(out, "out", call.n));
+  py::gil_scoped_release release;
+  all_gather_raw(group, call, bytes, into);
+}
+
+void broadcast_exact(Group& group, py::array x, int root, const CallArgs& args) {
+  const ReduceCall call = reduce_call(static_cast<std::size_t>(x.size()), args);
+  auto* bytes = reinterpret_cast<std::byte*>(out_array<std::uint8_t>(x, "x", call.n));
+  require(root >= 0 && root < group.size(), "root must be in 0…", group.size() - 1, ", got ", root);
+  py::gil_scoped_release release;
+  broadcast_raw(group, call, bytes, root);
+}
+
+// An array in the segment; it keeps its pages, and the file that they belong to.
+py::array empty(const Group& group, const py::tuple& extents, const py::dtype& dtype) {
+  require(group.arena() != nullptr, "a supervisor has no arrays");
+  std::vector<py::ssize_t> shape;
+  std::size_t nbytes = static_cast<std::size_t>(dtype.itemsize());
+  for (const py::handle extent : extents) {
+    shape.push_back(extent.cast<py::ssize_t>());
+    require(shape.back() >= 0, "shape must not be negative, got ", shape.back());
+    nbytes *= static_cast<std::size_t>(shape.back());
+  }
+  auto memory = std::make_unique<std::shared_ptr<std::byte>>(group.arena()->allocate(nbytes));
+  std::byte* data = memory->get();
+  const py::capsule owner(memory.release(), [](void* p) { delete static_cast<std::shared_ptr<std::byte>*>(p); });
+  return py::array(dtype, std::move(shape), data, owner);
 }
 
 const char* cause_name(Cause cause) {
@@ -143,9 +237,17 @@ void bind_engine(py::module_& m) {
       .def("leave", &Group::leave, "failed"_a)
       .def("barrier", &Group::barrier, "label"_a, "tag"_a = 0, release())
       .def("exchange", &exchange, "sends"_a, "recvs"_a, "tag"_a, "label"_a)
-      .def("all_reduce_encoded", &all_reduce_encoded, "x"_a, "codec"_a, "mean"_a, "write_nonfinite"_a, "tag"_a, "label"_a,
-           "key"_a, "feedback"_a, "state"_a)
-      .def("all_reduce_raw", &all_reduce_exact, "x"_a, "mean"_a, "write_nonfinite"_a, "tag"_a, "label"_a)
+      .def("all_reduce_encoded", &all_reduce_encoded, "x"_a, "codec"_a, "call"_a, "key"_a, "feedback"_a, "state"_a)
+      .def("reduce_scatter_encoded", &reduce_scatter_encoded, "x"_a, "out"_a, "codec"_a, "call"_a, "key"_a, "feedback"_a,
+           "state"_a)
+      .def("all_gather_encoded", &all_gather_encoded, "x"_a, "out"_a, "codec"_a, "call"_a, "key"_a)
+      .def("broadcast_encoded", &broadcast_encoded, "x"_a, "root"_a, "codec"_a, "call"_a, "key"_a)
+      .def("all_reduce_raw", &all_reduce_exact, "x"_a, "call"_a)
+      .def("reduce_scatter_raw", &reduce_scatter_exact, "x"_a, "out"_a, "call"_a)
+      .def("all_gather_raw", &all_gather_exact, "x"_a, "out"_a, "call"_a)
+      .def("broadcast_raw", &broadcast_exact, "x"_a, "root"_a, "call"_a)
+      .def("empty", &empty, "shape"_a, "dtype"_a)
+      .def("arrays_nbytes", [](const Group& g) { return g.arena() ? g.arena()->nbytes() : 0; })
       .def("end_died", [](Group& g, int rank) { g.end(Cause::kDied, rank); }, "rank"_a)
       .def("ending", &ending)
       .def("is_done", [](const Group& g, int rank) { return g.phase(rank) == Phase::kDone; }, "rank"_a)

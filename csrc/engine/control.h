@@ -16,6 +16,11 @@ struct Ending {
   int rank = -1;  // who caused it
 };
 
+// The stages of an operation in chunks: sent to the owners, combined by their owner, taken from the owners.
+enum Lane { kSent, kCombined, kTaken, kLanes };
+
+constexpr std::uint64_t kElsewhere = ~std::uint64_t{0};
+
 struct alignas(64) RankState {
   std::atomic<std::uint32_t> doorbell;  // futex word: rung whenever something this rank may wait for has changed
   std::atomic<std::uint32_t> sleeping;
@@ -24,6 +29,9 @@ struct alignas(64) RankState {
   std::atomic<std::uint64_t> barriers;   // barriers this rank has entered
   std::atomic<std::uint64_t> beats;      // grows while it waits: who does not beat is computing, stopped or dead
   std::atomic<std::uint64_t> operation;  // how many operations it has entered << 32 | tag of the last
+  std::atomic<std::uint64_t> done[kLanes];   // chunks that it is through with, by lane, over all operations
+  std::atomic<std::uint64_t> array;      // where its array of the present operation lies in its arena, or kElsewhere
+  std::atomic<std::uint32_t> verdict;    // what it says of the slice that it owns, before a barrier
 };
 
 // Bytes from one rank to one other: `written` and `read` only grow, their difference is what waits in the ring.
@@ -36,22 +44,24 @@ struct alignas(64) Control {
   std::uint32_t magic;
   std::int32_t size;
   std::uint64_t ring_nbytes;           // a power of two
+  std::int32_t cores;                  // that the ranks share
   std::atomic<std::uint64_t> ending;   // 0, or cause << 32 | rank; set once
   alignas(64) std::atomic<std::uint64_t> arrived;  // entries into all barriers so far
 };
 
-constexpr std::uint32_t kControlMagic = 0x73637231;  // "scr1"
+constexpr std::uint32_t kControlMagic = 0x73637232;  // "scr2"
 static_assert(std::atomic<std::uint64_t>::is_always_lock_free);
 
 // Where things lie: Control, RankState[size], RingState[size·size], ring bytes [size·size][ring_nbytes]; ring (i, j)
-// carries bytes from i to j and (i, i) stays empty. Behind `total` begin the outboxes, three a rank, with room to grow:
-// the file is sparse, and a rank allocates what it needs of its own.
+// carries bytes from i to j and (i, i) stays empty. Behind `total` begin the outboxes, four a rank, and the arenas, one a
+// rank, with room to grow: the file is sparse, and a rank allocates what it needs of its own.
 struct Layout {
-  static constexpr std::size_t kOutboxStride = std::size_t{1} << 36;
+  static constexpr std::size_t kStride = std::size_t{1} << 36;
   std::size_t ranks, rings, bytes, total;
   static Layout of(int size, std::size_t ring_nbytes);
-  static constexpr int kOutboxes = 3;
-  static std::size_t outbox(std::size_t index) { return (index + 1) * kOutboxStride; }
+  static constexpr int kOutboxes = 4;
+  static std::size_t outbox(int index) { return static_cast<std::size_t>(index + 1) * kStride; }
+  static std::size_t arena(int size, int rank) { return outbox(size * kOutboxes + rank); }
 };
 
 }  // namespace scrimp

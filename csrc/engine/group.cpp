@@ -19,6 +19,7 @@ constexpr int kSpins = 2000;
 constexpr int kYields = 20;
 constexpr int kSliceMs = 100;  // one sleep at most; a stopped and resumed machine counts as one slice
 constexpr std::size_t kMaxRingNbytes = 256 * 1024, kMinRingNbytes = 4096, kAllRingsNbytes = std::size_t{64} << 20;
+constexpr int kLingerMs = 200;  // a copy of 4 GB; only after an error
 constexpr std::size_t kLargeOutboxNbytes = std::size_t{4} << 20;
 constexpr std::size_t kThreadOutboxNbytes = std::size_t{64} << 20;
 
@@ -63,6 +64,7 @@ std::unique_ptr<Group> Group::create(int size, std::size_t ring_nbytes) {
   auto* control = new (segment.data()) Control{};
   control->size = size;
   control->ring_nbytes = ring_nbytes;
+  control->cores = usable_cores();
   control->magic = kControlMagic;
   return std::unique_ptr<Group>(new Group(std::make_shared<Segment>(std::move(segment)), kSupervisor, 0));
 }
@@ -94,8 +96,9 @@ Group::Group(std::shared_ptr<const Segment> segment, int rank, double timeout_s)
   rings_ = reinterpret_cast<RingState*>(segment_->data() + layout.rings);
   bytes_ = segment_->data() + layout.bytes;
   outboxes_ = std::make_shared<std::vector<Extent>>();
-  for (std::size_t i = 0; i < static_cast<std::size_t>(Layout::kOutboxes * size()); ++i)
-    outboxes_->emplace_back(fd(), Layout::outbox(i));
+  for (int i = 0; i < Layout::kOutboxes * size(); ++i) outboxes_->emplace_back(fd(), Layout::outbox(i));
+  for (int peer = 0; peer < size(); ++peer) arrays_.emplace_back(fd(), Layout::arena(size(), peer));
+  if (rank_ != kSupervisor) arena_ = std::make_shared<Arena>(segment_, Layout::arena(size(), rank_));
   spins_ = size() <= usable_cores() ? kSpins : 0;
 }
 
@@ -274,11 +277,61 @@ void Group::barrier(const std::string& label, std::uint32_t tag) {
 
 void Group::pass(const std::string& label) {
   wait_barrier(timeout_s_, label);
+  check_operations(label);
+}
+
+void Group::check_operations(const std::string& label) {
   for (int rank = 0; rank < size(); ++rank) {
     if (!in_other_operation(rank)) continue;
     end(Cause::kMismatch, rank);
     check_ending(label);
   }
+}
+
+struct Chunks final : Waitable {
+  Chunks(const Group& group, Lane lane, std::uint64_t count) : group(group), lane(lane), count(count) {}
+  Progress advance() override {
+    for (int rank = 0; rank < group.size(); ++rank)
+      if (waits_for(rank)) return Progress::kIdle;
+    return Progress::kDone;
+  }
+  bool waits_for(int rank) const override {
+    return rank != group.rank_ && group.state(rank).done[lane].load(std::memory_order_acquire) < count;
+  }
+  const Group& group;
+  Lane lane;
+  std::uint64_t count;
+};
+
+void Group::finish_chunk(Lane lane) {
+  state(rank_).done[lane].fetch_add(1);
+  ring_all();
+}
+
+void Group::await_chunk(Lane lane, std::uint64_t count, const std::string& label) {
+  Chunks chunks(*this, lane, count);
+  wait(chunks, timeout_s_, label);
+}
+
+void Group::linger(Lane lane, std::uint64_t count) {
+  const Chunks chunks(*this, lane, count);
+  const Ending e = ending();
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::milliseconds(kLingerMs);
+  for (int rank = 0; rank < size(); ++rank)
+    while (rank != e.rank && phase(rank) == Phase::kJoined && chunks.waits_for(rank) && std::chrono::steady_clock::now() < deadline)
+      std::this_thread::yield();
+}
+
+void Group::publish_array(const void* data, std::size_t nbytes) { state(rank_).array.store(arena_->offset(data, nbytes)); }
+
+std::vector<std::byte*> Group::arrays(std::size_t nbytes) {
+  std::vector<std::byte*> found;
+  for (int rank = 0; rank < size(); ++rank) {
+    const std::uint64_t at = state(rank).array.load();
+    if (at == kElsewhere) return {};
+    found.push_back(rank == rank_ ? nullptr : arrays_[static_cast<std::size_t>(rank)].map(at + nbytes) + at);
+  }
+  return found;
 }
 
 int Group::next_outbox(std::size_t nbytes, const std::string& label) {
@@ -287,13 +340,7 @@ int Group::next_outbox(std::size_t nbytes, const std::string& label) {
   return 2;
 }
 
-float* Group::workspace(std::size_t n) {
-  if (n > workspace_size_) {
-    workspace_ = std::make_unique_for_overwrite<float[]>(n);
-    workspace_size_ = n;
-  }
-  return workspace_.get();
-}
+std::byte* Group::workspace(std::size_t nbytes) { return workspace_.reserve(nbytes); }
 
 std::byte* Group::outbox(int rank, int which, std::size_t nbytes) {
   Extent& extent = (*outboxes_)[static_cast<std::size_t>(Layout::kOutboxes * rank + which)];

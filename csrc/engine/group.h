@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/arena.h"
 #include "engine/control.h"
 #include "engine/segment.h"
 
@@ -56,6 +57,8 @@ class Group {
   int rank() const { return rank_; }
   int fd() const { return segment_->fd(); }
   double timeout_s() const { return timeout_s_; }
+  // Whether every rank has a core; all ranks answer alike.
+  bool has_cores_for_all() const { return size() <= control_->cores; }
 
   // Called about ten times a second while asleep and after a signal; what it throws ends the wait and the group.
   void on_wait(std::function<void()> poll) { poll_ = std::move(poll); }
@@ -79,8 +82,29 @@ class Group {
   // Outbox `which` of `rank`, memory that all ranks can read, [nbytes]. The own one is allocated by this call, so peers
   // may look only after a barrier.
   std::byte* outbox(int rank, int which, std::size_t nbytes);
-  // Memory of this process, [n], kept from call to call: fresh pages cost more than what is done with them.
-  float* workspace(std::size_t n);
+  // Memory of this process, kept from call to call: fresh pages cost more than what is done with them.
+  std::byte* workspace(std::size_t nbytes);
+
+  // Operations in chunks. A rank says that it is through with one more chunk; others wait until all have said so `count`
+  // times, over all operations. The outbox kChunks is theirs: who returns from an operation has waited for all readers.
+  static constexpr int kChunks = 3;
+  void finish_chunk(Lane lane);
+  void await_chunk(Lane lane, std::uint64_t count, const std::string& label);
+  std::uint64_t chunks_done(Lane lane) const { return state(rank_).done[lane].load(); }
+  // After an error: gives the other survivors a moment to get as far as this, so that none reads what this one then changes.
+  void linger(Lane lane, std::uint64_t count);
+  // Raises the error of all if a peer is in another operation; for the first chunk.
+  void check_operations(const std::string& label);
+
+  // Arrays that live in the segment (comm.empty). Tells the peers, from the next barrier on, where data[nbytes] lies.
+  const std::shared_ptr<Arena>& arena() const { return arena_; }
+  void publish_array(const void* data, std::size_t nbytes);
+  // The arrays [nbytes] that the ranks have published, the own one as nullptr; empty if one of them lies elsewhere.
+  std::vector<std::byte*> arrays(std::size_t nbytes);
+
+  // One word to the peers about the own slice, before a barrier.
+  void say(std::uint32_t verdict) { state(rank_).verdict.store(verdict); }
+  std::uint32_t said(int rank) const { return state(rank).verdict.load(); }
 
   // Ends all waiting, now and later, on every rank. Only the first cause counts.
   void end(Cause cause, int rank);
@@ -91,6 +115,7 @@ class Group {
  private:
   friend class Exchange;
   friend struct Barrier;
+  friend struct Chunks;
   Group(std::shared_ptr<const Segment> segment, int rank, double timeout_s);
 
   RankState& state(int rank) const { return ranks_[rank]; }
@@ -118,8 +143,9 @@ class Group {
   int rank_;
   int last_outbox_ = 0;
   std::vector<std::uint64_t> beats_;  // of all ranks when the present wait began
-  std::size_t workspace_size_ = 0;
-  std::unique_ptr<float[]> workspace_;
+  std::shared_ptr<Arena> arena_;
+  std::vector<Extent> arrays_;  // of the peers' arenas
+  Workspace workspace_;
   double timeout_s_;
   int spins_;
   std::function<void()> poll_;

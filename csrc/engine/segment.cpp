@@ -1,5 +1,6 @@
 #include "engine/segment.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <system_error>
 #include <utility>
@@ -84,14 +85,31 @@ void Extent::reserve(std::size_t nbytes) {
 
 std::byte* Extent::map(std::size_t nbytes) {
   if (nbytes <= mapped_) return data_;
+  nbytes = round_up(std::max(nbytes, mapped_ + mapped_ / 2));  // what lies behind the file's end is never touched
   if (data_) munmap(data_, mapped_);
   data_ = nullptr;
   mapped_ = 0;
-  nbytes = round_up(nbytes);
   void* memory = mmap(nullptr, nbytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd_, static_cast<off_t>(offset_));
   if (memory == MAP_FAILED) fail(errno, "cannot map shared memory");
   madvise(memory, nbytes, MADV_HUGEPAGE);
   mapped_ = nbytes;
+  return data_ = static_cast<std::byte*>(memory);
+}
+
+Workspace::~Workspace() {
+  if (data_) munmap(data_, nbytes_);
+}
+
+std::byte* Workspace::reserve(std::size_t nbytes) {
+  if (nbytes <= nbytes_) return data_;
+  if (data_) munmap(data_, nbytes_);
+  data_ = nullptr;
+  nbytes_ = 0;
+  nbytes = round_up(nbytes);
+  void* memory = mmap(nullptr, nbytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (memory == MAP_FAILED) fail(errno, "cannot allocate memory");
+  madvise(memory, nbytes, MADV_HUGEPAGE);
+  nbytes_ = nbytes;
   return data_ = static_cast<std::byte*>(memory);
 }
 
@@ -112,6 +130,8 @@ Extent::Extent(Extent&&) noexcept = default;
 Extent::~Extent() = default;
 void Extent::reserve(std::size_t) { unsupported_engine(); }
 std::byte* Extent::map(std::size_t) { unsupported_engine(); }
+Workspace::~Workspace() = default;
+std::byte* Workspace::reserve(std::size_t) { unsupported_engine(); }
 bool engine_supported() { return false; }
 
 #endif

@@ -47,6 +47,19 @@ class Extent {
   std::byte* data_ = nullptr;
 };
 
+// Memory of this process alone, in huge pages where there are some; grows by forgetting what it held.
+class Workspace {
+ public:
+  Workspace() = default;
+  Workspace(const Workspace&) = delete;
+  ~Workspace();
+  std::byte* reserve(std::size_t nbytes);
+
+ private:
+  std::byte* data_ = nullptr;
+  std::size_t nbytes_ = 0;
+};
+
 // Whether this system offers what the local engine needs: Linux with memfd, futex and pidfd (>= 5.3).
 bool engine_supported();
 

@@ -82,6 +82,9 @@ def engine_supported() -> bool: ...
 def die_with_parent(parent: int) -> None: ...
 def usable_cores() -> int: ...
 
+_Call = tuple[bool, bool, int, str, int, bool]  # mean, write_nonfinite, tag, label, block, undo
+_Outcome = tuple[Literal["finite", "nonfinite", "failed"], int, int]
+
 class LocalGroup:
     FRAME_NBYTES: int
     @staticmethod
@@ -108,17 +111,43 @@ class LocalGroup:
         self,
         x: NDArray[np.float32],
         codec: NativeCodec,
-        mean: bool,
-        write_nonfinite: bool,
-        tag: int,
-        label: str,
+        call: _Call,
         key: tuple[int, int, int, int],
         feedback: str,
         state: dict[str, NDArray[np.float32]],
-    ) -> tuple[Literal["finite", "nonfinite", "failed"], int, int]: ...
-    def all_reduce_raw(
-        self, x: NDArray[Any], mean: bool, write_nonfinite: bool, tag: int, label: str
-    ) -> tuple[Literal["finite", "nonfinite", "failed"], int, int]: ...
+    ) -> _Outcome: ...
+    def reduce_scatter_encoded(
+        self,
+        x: NDArray[np.float32],
+        out: NDArray[np.float32],
+        codec: NativeCodec,
+        call: _Call,
+        key: tuple[int, int, int, int],
+        feedback: str,
+        state: dict[str, NDArray[np.float32]],
+    ) -> _Outcome: ...
+    def all_gather_encoded(
+        self,
+        x: NDArray[np.float32],
+        out: NDArray[np.float32],
+        codec: NativeCodec,
+        call: _Call,
+        key: tuple[int, int, int, int],
+    ) -> _Outcome: ...
+    def broadcast_encoded(
+        self,
+        x: NDArray[np.float32],
+        root: int,
+        codec: NativeCodec,
+        call: _Call,
+        key: tuple[int, int, int, int],
+    ) -> _Outcome: ...
+    def all_reduce_raw(self, x: NDArray[Any], call: _Call) -> _Outcome: ...
+    def reduce_scatter_raw(self, x: NDArray[Any], out: NDArray[Any], call: _Call) -> _Outcome: ...
+    def all_gather_raw(self, x: NDArray[np.uint8], out: NDArray[np.uint8], call: _Call) -> None: ...
+    def broadcast_raw(self, x: NDArray[np.uint8], root: int, call: _Call) -> None: ...
+    def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]: ...
+    def arrays_nbytes(self) -> int: ...
     def end_died(self, rank: int) -> None: ...
     def ending(self) -> tuple[str, int]: ...
     def is_done(self, rank: int) -> bool: ...

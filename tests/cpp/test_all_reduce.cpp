@@ -7,7 +7,7 @@
 #include <thread>
 #include <vector>
 
-#include "engine/all_reduce.h"
+#include "engine/collectives.h"
 
 namespace scrimp {
 namespace {
@@ -23,7 +23,9 @@ void on_all_ranks(int size, const std::function<void(Group&)>& body) {
     });
 }
 
-ReduceCall sum_of(std::size_t n) { return {n, false, false, static_cast<std::uint32_t>(n), "test"}; }
+ReduceCall sum_of(std::size_t n, std::size_t block = 1) {
+  return {n, false, false, static_cast<std::uint32_t>(n), "test", block};
+}
 
 float value(int rank, std::size_t i) { return static_cast<float>(rank + 1) * (static_cast<float>(i % 97) - 48); }
 
@@ -34,6 +36,51 @@ TEST(AllReduce, RawSumsOfAllLengthsInAnyOrderOfSizes) {
       for (std::size_t i = 0; i < n; ++i) x[i] = value(group.rank(), i);
       EXPECT_EQ(all_reduce_raw(group, sum_of(n), x.data()).kind, Outcome::kFinite);
       for (std::size_t i = 0; i < n; ++i) ASSERT_EQ(x[i], value(0, i) + value(1, i) + value(2, i));
+    }
+  });
+}
+
+// The arrays lie where the peers read them; the world is dropped before the arrays are.
+TEST(AllReduce, ArraysOfTheSegmentAreReducedInPlace) {
+  for (const bool shared_by_all : {true, false}) {
+    on_all_ranks(3, [&](Group& group) {
+      const std::size_t n = 700001;
+      const std::shared_ptr<std::byte> memory = group.arena()->allocate(n * sizeof(float));
+      std::vector<float> own(n);
+      float* x = shared_by_all || group.rank() ? reinterpret_cast<float*>(memory.get()) : own.data();
+      for (int round = 0; round < 3; ++round) {
+        for (std::size_t i = 0; i < n; ++i) x[i] = value(group.rank(), i);
+        EXPECT_EQ(all_reduce_raw(group, sum_of(n), x).kind, Outcome::kFinite);
+        for (std::size_t i = 0; i < n; ++i) ASSERT_EQ(x[i], value(0, i) + value(1, i) + value(2, i));
+        if (group.rank() == 2) x[n - 1] = std::numeric_limits<float>::infinity();
+        const float before = x[0];
+        EXPECT_EQ(all_reduce_raw(group, sum_of(n), x).kind, Outcome::kNonfinite);
+        EXPECT_EQ(x[0], before);
+      }
+    });
+  }
+}
+
+TEST(AllReduce, ScatterAndGatherAndBroadcastGiveWhatTheyShould) {
+  on_all_ranks(3, [](Group& group) {
+    const Codec codec("int8", {});
+    for (const std::size_t n : {0u, 5u, 1000u, 100003u}) {
+      ReduceCall call = sum_of(n);
+      call.block = codec.block();
+      const Range own = shard(n, 3, group.rank(), call.block);
+      std::vector<float> x(n), out(own.size()), all(n);
+      for (std::size_t i = 0; i < n; ++i) x[i] = value(group.rank(), i);
+      EXPECT_EQ(reduce_scatter_raw(group, call, x.data(), out.data()).kind, Outcome::kFinite);
+      for (std::size_t i = 0; i < out.size(); ++i)
+        ASSERT_EQ(out[i], value(0, own.begin + i) + value(1, own.begin + i) + value(2, own.begin + i));
+      EXPECT_EQ(reduce_scatter(group, call, {x.data(), &codec, 0, 0, 0, 0}, out.data()).kind, Outcome::kFinite);
+      EXPECT_EQ(all_gather(group, call, {out.data(), &codec, 0, 0, 0, 0}, all.data()).kind, Outcome::kFinite);
+      for (std::size_t i = 0; i < n; ++i) ASSERT_NEAR(all[i], value(0, i) + value(1, i) + value(2, i), 4);
+      EXPECT_EQ(broadcast(group, call, {x.data(), &codec, 0, 0, 0, 0}, 1).kind, Outcome::kFinite);
+      for (std::size_t i = 0; i < n; ++i) ASSERT_NEAR(x[i], value(1, i), 1);
+      ReduceCall bytes = sum_of(n * sizeof(float));
+      broadcast_raw(group, bytes, reinterpret_cast<std::byte*>(all.data()), 2);
+      for (std::size_t i = 0; i < n; ++i) ASSERT_NEAR(all[i], value(0, i) + value(1, i) + value(2, i), 4);
     }
   });
 }
@@ -50,7 +97,7 @@ TEST(AllReduce, EncodedResultsAreEqualOnAllRanksWithEveryFeedback) {
         const std::uint64_t seed = static_cast<std::uint64_t>(group.rank());
         EncodedReduce what{x.data(), &codec, seed, seed + 7, static_cast<std::uint64_t>(step), 0,
                            feedback, sent.data(), owned.data(), estimate.data()};
-        EXPECT_EQ(all_reduce(group, sum_of(n), what).kind, Outcome::kFinite);
+        EXPECT_EQ(all_reduce(group, sum_of(n, codec.block()), what).kind, Outcome::kFinite);
       }
       results[static_cast<std::size_t>(group.rank())] = x;
     });
@@ -65,7 +112,7 @@ TEST(AllReduce, NothingIsWrittenWhenAnyValueIsNotFinite) {
     const Codec codec("int8", {});
     std::vector<float> x(1000, 1.0f);
     if (group.rank() == 1) x[10] = std::numeric_limits<float>::quiet_NaN();
-    EXPECT_EQ(all_reduce(group, sum_of(1000), {x.data(), &codec, 0, 0, 0, 0}).kind, Outcome::kNonfinite);
+    EXPECT_EQ(all_reduce(group, sum_of(1000, codec.block()), {x.data(), &codec, 0, 0, 0, 0}).kind, Outcome::kNonfinite);
     EXPECT_EQ(all_reduce_raw(group, sum_of(1000), x.data()).kind, Outcome::kNonfinite);
     EXPECT_EQ(x[11], 1.0f);
   });
@@ -78,7 +125,7 @@ TEST(AllReduce, AValueThatCannotBeEncodedIsNamedOnAllRanks) {
     const Codec codec("step", options);
     std::vector<float> x(999, 1.0f);
     if (group.rank() == 2) x[5] = x[6] = 1e6f;
-    const Outcome outcome = all_reduce(group, sum_of(999), {x.data(), &codec, 0, 0, 0, 0});
+    const Outcome outcome = all_reduce(group, sum_of(999, codec.block()), {x.data(), &codec, 0, 0, 0, 0});
     EXPECT_EQ(outcome.kind, Outcome::kFailed);
     EXPECT_EQ(outcome.rank, 2);
     EXPECT_EQ(outcome.index, 5u);

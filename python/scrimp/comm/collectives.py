@@ -58,6 +58,17 @@ def all_finite(x: Array) -> bool:
     return all(bool(np.isfinite(x[i : i + _CHUNK]).all()) for i in range(0, x.size, _CHUNK))
 
 
+def agree(call: Call, verdict: int) -> int:
+    """Return the largest verdict (0…255) of all ranks."""
+    found = np.zeros(call.size, np.uint8)
+    found[call.rank] = verdict
+    peers = [p for p in range(call.size) if p != call.rank]
+    mine = found[call.rank : call.rank + 1]
+    call.exchange(3, [(p, mine) for p in peers], [(p, found[p : p + 1]) for p in peers])
+    call.traffic.header_bytes += len(peers)
+    return int(found.max())
+
+
 def _finish(total: Array, op: Op, size: int) -> None:
     if op == "mean":
         total /= size
@@ -203,6 +214,40 @@ def gather(
     for p, (b, e) in enumerate(bounds):
         everyone[p].decode(out[b:e])
     return first_failure(everyone)
+
+
+def root_bounds(n: int, size: int, root: int) -> list[tuple[int, int]]:
+    """Return the bounds of an array that one rank owns as a whole.
+
+    Examples
+    --------
+    >>> root_bounds(5, 3, root=1)
+    [(0, 0), (0, 5), (5, 5)]
+    """
+    return [(0, 0)] * root + [(0, n)] + [(n, n)] * (size - root - 1)
+
+
+def broadcast_raw(call: Call, x: Array, root: int) -> Array:
+    """Return root's x[n]."""
+    if call.rank == root:
+        peers = [p for p in range(call.size) if p != root]
+        call.swap_raw(1, [(p, as_bytes(x)) for p in peers], [], f" to rank %p of {call.size}")
+        return x
+    out = np.empty_like(x)
+    call.swap_raw(1, [], [(root, as_bytes(out))], "")
+    return out
+
+
+def broadcast_encoded(
+    call: Call, x: Floats, codec: Codec, root: int, key: Key
+) -> tuple[Floats, tuple[int, int] | None]:
+    """Return root's x[n], decoded, and the first value that could not be encoded."""
+    bounds = root_bounds(x.size, call.size, root)
+    begin, end = bounds[call.rank]
+    mine = Encoded(codec, end - begin)
+    mine.fill(x[begin:end], call.rank, begin, **key.of(call.rank, 2, begin))
+    out = np.empty_like(x)
+    return out, gather(call, mine, out, bounds, mine.failure)
 
 
 def reduce_encoded(

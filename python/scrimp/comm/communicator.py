@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from scrimp.codecs import codec as find_codec
 from scrimp.comm import collectives as _c
 from scrimp.comm import fused, pipelined
+from scrimp.comm.arguments import check_shard, cut, reducing_codec
 from scrimp.comm.framed import FramedTransport
 from scrimp.comm.lattice import all_reduce_lattice
 from scrimp.comm.shards import shard_bounds
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     from scrimp.codecs import Codec, ErrorFeedback
 
 RAW_BELOW = 65536
-SHARD_BLOCK = 128
-"""Shards of `reduce_scatter` and `all_gather` begin at its multiples (or of the codec's block, if larger)."""
 
 Array = NDArray[Any]
 
@@ -83,6 +82,51 @@ class Comm:
         """Bytes this rank has sent: payload and scales, their worth uncompressed, and headers apart."""
         return self._traffic.usage()
 
+    def empty(self, shape: int | tuple[int, ...], dtype: DTypeLike = np.float32) -> Array:
+        """Return an array that lives where the peers can read it: collectives need no copy of it.
+
+        A raw `all_reduce` of at least 2 MiB, for which every rank gives an array of this kind (or a
+        contiguous part of one), adds up straight out of the peers' memory. All else takes it as any array.
+
+        Parameters
+        ----------
+        shape : int or tuple of int
+            Shape in C order.
+        dtype : dtype, default float32
+            Any dtype without Python objects.
+
+        Returns
+        -------
+        ndarray
+            Zeros at first. Any rank may make any number of them, at any time; no call of the peers is
+            needed. The pages go back when the last array on them does, and the memory outlives the group: it
+            may be used after the workers have parted. Where ranks share no memory (MPI, torch, one rank): an
+            ordinary array.
+
+        Raises
+        ------
+        OSError
+            The machine has not that much memory.
+
+        Notes
+        -----
+        After a `CommError` the array is either as it was or holds the whole result, never a part of it.
+
+        Examples
+        --------
+        >>> gradient = single().empty((3, 2))
+        >>> gradient.shape, gradient.dtype.name, float(gradient.sum())
+        ((3, 2), 'float32', 0.0)
+        """
+        kind = np.dtype(dtype)
+        if kind.hasobject:
+            raise TypeError(f"dtype must not hold Python objects, got {kind}")
+        if not isinstance(self.transport, LocalTransport):
+            return np.zeros(shape, kind)
+        extents = (shape,) if isinstance(shape, int) else tuple(shape)
+        array: Array = self.transport.group.empty(extents, kind)
+        return array
+
     def all_reduce(
         self,
         x: Array,
@@ -96,6 +140,7 @@ class Comm:
         step: int | None = None,
         first_index: int = 0,
         reproducible: bool = False,
+        undo: bool = True,
     ) -> None:
         """Replace x on every rank by the mean (or sum) over ranks. Every rank ends with the same bytes.
 
@@ -126,6 +171,9 @@ class Comm:
             The same bits for every order of ranks and every cut into buckets (on multiples of 128): values
             travel to their owners as whole multiples of a shared power of two, in 8 bits for codecs of up to
             8, in 16 for those of up to 16, in 32 for "raw" (then float32), and add as integers.
+        undo : bool, default True
+            False allows a raw call with `nonfinite="propagate"` that raises CommError to leave x half
+            written: on one machine large arrays then need a third less memory traffic.
 
         Raises
         ------
@@ -138,7 +186,7 @@ class Comm:
         -----
         A rank sends 2 (size - 1) / size of the encoded array.
         """
-        chosen = self._codec(codec, feedback, op, x)
+        chosen = reducing_codec(codec, feedback, op, x)
         call = self._call("all_reduce", name, x, f"{chosen.spec},{op},{reproducible}")
         if self.size == 1:
             if nonfinite != "propagate" and not _c.all_finite(x.reshape(-1)):
@@ -150,11 +198,14 @@ class Comm:
         state = _c.Residuals(None if raw else feedback, name)
         own_seed = self.seed + crc32((name or "").encode())
         key = _c.Key(own_seed, self.step if step is None else step, first_index)
+        chosen = find_codec("raw") if raw else chosen
+        bounds = shard_bounds(flat.size, self.size, chosen.block)
+        native = self._native(call, bounds, chosen.block, flat, chosen, op, nonfinite, undo)
         if reproducible:
             flat = flat.astype(np.float32, copy=False)
             result, judged = all_reduce_lattice(call, flat, chosen, op, key, state)
-        elif self._group is not None and fused.takes(None if raw else chosen, flat.dtype):
-            judged = self._fused(call, flat, None if raw else chosen, op, key, state, nonfinite)
+        elif native:
+            judged = native.all_reduce_raw(flat) if raw else native.all_reduce(flat, chosen, key, state)
             result = flat
         elif self._framed and raw:
             result, judged = pipelined.all_reduce_raw(call, flat, op)
@@ -168,22 +219,21 @@ class Comm:
             result, judged = _c.all_reduce_encoded(call, flat, chosen, op, key, state)
         self._write(call, x, flat, result, judged, nonfinite, state)
 
-    def _fused(
+    def _native(
         self,
         call: Call,
-        flat: Array,
-        codec: Codec | None,
-        op: _c.Op,
-        key: _c.Key,
-        state: _c.Residuals,
-        nonfinite: _c.Nonfinite,
-    ) -> _c.Verdict:
-        """Reduce flat in place by native code, which writes it only if the verdict allows."""
-        assert self._group is not None
-        propagate = nonfinite == "propagate"
-        if codec is None:
-            return fused.all_reduce_raw(self._group, call, flat, op, propagate)
-        return fused.all_reduce_encoded(self._group, call, flat, codec, op, key, state, propagate)
+        bounds: list[tuple[int, int]],
+        block: int,
+        summed: Array | None,
+        codec: Codec,
+        op: _c.Op = "sum",
+        nonfinite: _c.Nonfinite = "propagate",
+        undo: bool = True,
+    ) -> fused.Fused | None:
+        """Return this call through the native group, if there is one that takes it."""
+        if self._group is None or not fused.takes(codec, summed.dtype if summed is not None else None):
+            return None
+        return fused.Fused(self._group, call, bounds, block, op, nonfinite == "propagate", undo)
 
     def reduce_scatter(
         self,
@@ -215,27 +265,44 @@ class Comm:
         ValueError, TypeError, CommError
             As in `all_reduce`.
         """
-        chosen = self._codec(codec, feedback, op, x)
+        chosen = reducing_codec(codec, feedback, op, x)
         call = self._call("reduce_scatter", name, x, f"{chosen.spec},{op}")
-        bounds = self._bounds(x.size, chosen, block)
-        _check_shard("out", out, x, bounds[self.rank])
+        bounds, block = cut(x.size, self.size, chosen, block)
+        begin, end = bounds[self.rank]
+        check_shard("out", out, x, (begin, end))
         raw = chosen.spec == "raw" or self.size == 1
         flat = np.ascontiguousarray(x, np.float32 if x.dtype == np.float16 or not raw else None).reshape(-1)
         state = _c.Residuals(None if raw else feedback, name)
-        failure = None
-        if raw:
-            mine = _c.reduce_raw(call, flat, bounds, op)
+        key = _c.Key(self.seed, self.step)
+        native = self._native(call, bounds, block, flat, chosen, op, nonfinite)
+        if native:
+            mine = np.empty(end - begin, flat.dtype)
+            judged = (
+                native.reduce_scatter_raw(flat, mine)
+                if raw
+                else native.reduce_scatter(flat, mine, chosen, key, state)
+            )
         else:
-            key = _c.Key(self.seed, self.step)
-            mine, failure = _c.reduce_encoded(call, flat, chosen, bounds, op, key, state)
-        # A shard is seen by its owner alone: the ranks must agree before anybody writes.
-        worst = self._agree(call, 2 if failure else 0 if _c.all_finite(mine) else 1)
-        if worst == 2 or (worst and nonfinite != "propagate"):
-            self._refuse(call, flat, failure, "raise" if worst == 2 else nonfinite)
-            mine = np.zeros_like(mine)
-        if not worst:
-            state.commit()
-        out.reshape(-1)[...] = mine
+            mine, judged = self._reduce_scatter(call, flat, None if raw else chosen, bounds, op, key, state)
+        self._write(call, out, flat, mine, judged, nonfinite, state)
+
+    def _reduce_scatter(
+        self,
+        call: Call,
+        flat: Array,
+        codec: Codec | None,
+        bounds: list[tuple[int, int]],
+        op: _c.Op,
+        key: _c.Key,
+        state: _c.Residuals,
+    ) -> tuple[Array, _c.Verdict]:
+        """Return this rank's shard. Its owner alone sees it: ranks must agree before anybody writes."""
+        if codec is None:
+            mine, failure = _c.reduce_raw(call, flat, bounds, op), None
+        else:
+            mine, failure = _c.reduce_encoded(call, flat, codec, bounds, op, key, state)
+        worst = _c.agree(call, 2 if failure else 0 if _c.all_finite(mine) else 1)
+        return mine, _c.Verdict(("finite", "nonfinite", "failed")[worst], failure)
 
     def all_gather(
         self,
@@ -270,54 +337,85 @@ class Comm:
         """
         chosen = find_codec(codec)
         call = self._call("all_gather", name, out, chosen.spec)
-        bounds = self._bounds(out.size, chosen, block)
+        bounds, block = cut(out.size, self.size, chosen, block)
         begin, end = bounds[self.rank]
-        _check_shard("x", x, out, (begin, end))
-        if chosen.spec == "raw":
-            result = np.empty(out.size, out.dtype)
-            _c.gather_raw(call, np.ascontiguousarray(x).reshape(-1), result, bounds)
+        check_shard("x", x, out, (begin, end))
+        raw = chosen.spec == "raw"
+        mine = np.ascontiguousarray(x, None if raw else np.float32).reshape(-1)
+        in_place = out.flags.c_contiguous and out.dtype == mine.dtype
+        result = out.reshape(-1) if in_place else np.empty(out.size, mine.dtype)
+        native = self._native(call, bounds, block, None, chosen)
+        failure = None
+        key = _c.Key(self.seed, self.step)
+        if native and raw:
+            native.all_gather_raw(mine, result)
+        elif native:
+            failure = native.all_gather(mine, result, chosen, key).failure
         else:
-            mine = Encoded(chosen, end - begin)
-            values = np.ascontiguousarray(x, np.float32).reshape(-1)
-            mine.fill(values, self.rank, begin, **_c.Key(self.seed, self.step).of(self.rank, 2, begin))
-            result = np.empty(out.size, np.float32)
-            failure = _c.gather(call, mine, result, bounds, mine.failure)
-            if failure:
-                raise ValueError(
-                    f"{call.op}: x[{failure[1]}] of rank {failure[0]} cannot be encoded by {chosen.spec}"
-                )
-        out[...] = result.reshape(out.shape)
+            result = np.empty(out.size, mine.dtype)
+            if raw:
+                _c.gather_raw(call, mine, result, bounds)
+            else:
+                encoded = Encoded(chosen, end - begin)
+                encoded.fill(mine, self.rank, begin, **key.of(self.rank, 2, begin))
+                failure = _c.gather(call, encoded, result, bounds, encoded.failure)
+        self._place(call, out, result, chosen, failure)
 
-    def broadcast(self, x: Array, root: int = 0, *, name: str | None = None) -> None:
-        """Replace x on every rank by root's x, bit for bit.
+    def _place(
+        self, call: Call, out: Array, result: Array, codec: Codec, failure: tuple[int, int] | None
+    ) -> None:
+        """Write what all ranks have alike, or raise what all ranks raise."""
+        if failure:
+            raise ValueError(
+                f"{call.op}: x[{failure[1]}] of rank {failure[0]} cannot be encoded by {codec.spec}; "
+                "nothing was written on any rank"
+            )
+        if not np.may_share_memory(out, result):
+            out[...] = result.reshape(out.shape)
+
+    def broadcast(
+        self, x: Array, root: int = 0, *, codec: str | Codec = "raw", name: str | None = None
+    ) -> None:
+        """Replace x on every rank by root's x; every rank ends with the same bytes, root too.
 
         Parameters
         ----------
-        x : array of any dtype and strides
-            Same shape on all ranks.
+        x : array of any shape and strides
+            Same shape on all ranks; of any dtype with `codec="raw"`, else of floats.
         root : int, default 0
             Whose values to send.
+        codec : str or Codec, default "raw"
+            How values travel: "raw" bit for bit; with a lossy one, root's x becomes the decoded values too.
         name : str, optional
             For errors.
 
         Raises
         ------
         ValueError
-            No such rank.
+            No such rank; a value that the codec cannot encode (then nothing was written on any rank).
         CommError
             As in `all_reduce`.
         """
         if not 0 <= root < self.size:
             raise ValueError(f"root must be in 0…{self.size - 1}, got {root}")
-        call = self._call("broadcast", name, x, str(root))
-        flat = np.ascontiguousarray(x).reshape(-1)
-        if self.rank == root:
-            peers = [p for p in range(self.size) if p != root]
-            call.swap_raw(1, [(p, as_bytes(flat)) for p in peers], [], f" to rank %p of {self.size}")
-            return
-        data = np.empty_like(flat)
-        call.swap_raw(1, [], [(root, as_bytes(data))], "")
-        x[...] = data.reshape(x.shape)
+        chosen = find_codec(codec)
+        raw = chosen.spec == "raw"
+        if not raw and x.dtype.kind != "f":
+            raise TypeError(f"x must be an array of floats for codec {chosen.spec!r}, got {x.dtype}")
+        call = self._call("broadcast", name, x, f"{chosen.spec},{root}")
+        flat = np.ascontiguousarray(x, None if raw else np.float32).reshape(-1)
+        native = self._native(call, _c.root_bounds(flat.size, self.size, root), chosen.block, None, chosen)
+        key = _c.Key(self.seed, self.step)
+        failure = None
+        if native and raw:
+            native.broadcast_raw(flat, root)
+        elif native:
+            failure = native.broadcast(flat, root, chosen, key).failure
+        elif raw:
+            flat = _c.broadcast_raw(call, flat, root)
+        else:
+            flat, failure = _c.broadcast_encoded(call, flat, chosen, root, key)
+        self._place(call, x, flat, chosen, failure)
 
     def barrier(self) -> None:
         """Return once all ranks have called it."""
@@ -352,38 +450,6 @@ class Comm:
         self.step += 1
         return Call(self.transport, self._traffic, op, name, f"{x.size},{x.dtype},{detail}")
 
-    def _codec(self, spec: str | Codec, feedback: ErrorFeedback | None, op: str, x: Array) -> Codec:
-        if op not in ("mean", "sum"):
-            raise ValueError(f"op must be 'mean' or 'sum', got {op!r}")
-        chosen = find_codec(spec)
-        if not isinstance(x, np.ndarray) or x.dtype.kind not in "fiu":
-            raise TypeError(f"x must be an array of numbers, got {getattr(x, 'dtype', type(x).__name__)}")
-        if x.dtype.kind != "f" and (op == "mean" or chosen.spec != "raw"):
-            raise TypeError(
-                f"x must be an array of floats for op={op!r} and codec {chosen.spec!r}, got {x.dtype}"
-            )
-        if feedback is not None and chosen.spec != "raw":
-            feedback.check(chosen)
-        return chosen
-
-    def _bounds(self, n: int, codec: Codec, block: int | None) -> list[tuple[int, int]]:
-        step = max(SHARD_BLOCK, codec.block) if block is None else block
-        if step % codec.block:
-            raise ValueError(
-                f"block must be a multiple of {codec.block} for codec {codec.spec!r}, got {step}"
-            )
-        return shard_bounds(n, self.size, step)
-
-    def _agree(self, call: Call, verdict: int) -> int:
-        """Return the largest verdict of all ranks."""
-        found = np.zeros(self.size, np.uint8)
-        found[self.rank] = verdict
-        peers = [p for p in range(self.size) if p != self.rank]
-        mine = found[self.rank : self.rank + 1]
-        call.exchange(3, [(p, mine) for p in peers], [(p, found[p : p + 1]) for p in peers])
-        self._traffic.header_bytes += len(peers)
-        return int(found.max())
-
     def _write(
         self,
         call: Call,
@@ -396,7 +462,7 @@ class Comm:
     ) -> None:
         """Write what all ranks have agreed on into x and the residuals."""
         if judged.kind == "failed" or (judged.kind == "nonfinite" and nonfinite != "propagate"):
-            self._refuse(call, flat, judged.failure, nonfinite)
+            self._refuse(call, flat, judged.failure, "raise" if judged.kind == "failed" else nonfinite)
             result = np.zeros_like(result)
         elif judged.kind == "finite":
             state.commit()
@@ -417,15 +483,6 @@ class Comm:
         found = self.all_gather_bytes(mine.encode())
         first = next((text.decode() for text in found if text), "the result is too large for its type")
         raise ValueError(f"{call.op}: {first}; nothing was written on any rank")
-
-
-def _check_shard(what: str, shard: Array, whole: Array, bounds: tuple[int, int]) -> None:
-    n = bounds[1] - bounds[0]
-    if shard.size != n or shard.dtype != whole.dtype:
-        raise ValueError(
-            f"{what} must hold {n} values of {whole.dtype}, this rank's shard, "
-            f"got {shard.size} of {shard.dtype}"
-        )
 
 
 def single() -> Comm:

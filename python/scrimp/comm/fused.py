@@ -1,19 +1,18 @@
-"""The native all-reduce of the local engine.
+"""The native collectives of the local engine.
 
-It equals the free functions of `collectives` byte for byte, but decodes out of the peers' memory instead of
+They equal the free functions of `collectives` byte for byte, but decode out of the peers' memory instead of
 moving messages.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from scrimp.comm.collectives import Key, Op, Residuals, Verdict
-from scrimp.comm.shards import shard_bounds
-from scrimp.comm.wire import STATUS_NBYTES, Call, leg_seed
+from scrimp.comm.wire import STATUS_NBYTES, Call, as_bytes, leg_seed
 
 if TYPE_CHECKING:
     from scrimp import _core
@@ -23,54 +22,124 @@ CHUNK = 16384
 """Blocks must divide it: what the native loop handles at once."""
 
 RAW_DTYPES = frozenset(np.dtype(t) for t in ("f4", "f8", "i4", "i8"))
-_ROLES = {"none": (), "ef14": ("sent", "owned"), "ef21": ("sent", "owned", "estimate")}
+_REDUCE_ROLES = {"none": (), "ef14": ("sent",), "ef21": ("sent", "owned")}
+_ALL_REDUCE_ROLES = {"none": (), "ef14": ("sent", "owned"), "ef21": ("sent", "owned", "estimate")}
+
+Floats = NDArray[np.float32]
+Bounds = list[tuple[int, int]]
 
 
-def takes(codec: Codec | None, dtype: np.dtype[Any]) -> bool:
-    """Whether the native loop handles this codec (None: raw) and dtype."""
-    return dtype in RAW_DTYPES if codec is None else CHUNK % codec.block == 0
+def takes(codec: Codec | None, summed: np.dtype[Any] | None) -> bool:
+    """Whether the native loops handle this codec (None: raw), and sums of this dtype (None: no sums)."""
+    if codec is None or codec.spec == "raw":
+        return summed is None or summed in RAW_DTYPES
+    return CHUNK % codec.block == 0
 
 
-def all_reduce_raw(
-    group: _core.LocalGroup, call: Call, flat: NDArray[Any], op: Op, write_nonfinite: bool
-) -> Verdict:
-    """Replace flat[n] by the sum (or mean) over ranks, unless the verdict says otherwise."""
-    bounds = shard_bounds(flat.size, call.size)
-    _count(
-        call, [flat.itemsize * (e - b) for b, e in bounds], [flat.itemsize * (e - b) for b, e in bounds], 0
-    )
-    kind, *_ = group.all_reduce_raw(flat, op == "mean", write_nonfinite, call.tag(0), call.op)
-    return Verdict(kind)
+class Fused:
+    """One call through a native group.
+
+    Parameters
+    ----------
+    group : LocalGroup
+        Where the ranks meet.
+    call : Call
+        Its name, its tag and what it counts.
+    bounds : list of (int, int)
+        Who owns which values, on multiples of `block`.
+    op, write_nonfinite, undo
+        What to compute, whether a result that is not finite is written, and whether a raw sum that fails
+        leaves the array as it was.
+    """
+
+    def __init__(
+        self,
+        group: _core.LocalGroup,
+        call: Call,
+        bounds: Bounds,
+        block: int,
+        op: Op = "sum",
+        write_nonfinite: bool = True,
+        undo: bool = True,
+    ) -> None:
+        self._group = group
+        self._call = call
+        self._bounds = bounds
+        self._args = (op == "mean", write_nonfinite, call.tag(0), call.op, block, undo)
+
+    def all_reduce_raw(self, flat: NDArray[Any]) -> Verdict:
+        """Replace flat[n] by the sum (or mean) over ranks, unless the verdict says otherwise."""
+        kind, *_ = self._group.all_reduce_raw(flat, self._args)
+        self._count(self._sizes(flat.itemsize), self._sizes(flat.itemsize), 0, (1, 2))
+        return Verdict(kind)
+
+    def reduce_scatter_raw(self, flat: NDArray[Any], out: NDArray[Any]) -> Verdict:
+        """Write this rank's slice of the sum (or mean) to out, unless the verdict says otherwise."""
+        kind, *_ = self._group.reduce_scatter_raw(flat, out, self._args)
+        self._count(self._sizes(flat.itemsize), self._sizes(flat.itemsize), 0, (1,))
+        return Verdict(kind)
+
+    def all_gather_raw(self, mine: NDArray[Any], out: NDArray[Any]) -> None:
+        """Fill out[n] with the slices of all ranks."""
+        args = (*self._args[:4], self._args[4] * out.itemsize, True)
+        self._group.all_gather_raw(as_bytes(mine), as_bytes(out), args)
+        self._count(self._sizes(out.itemsize), self._sizes(out.itemsize), 0, (2,))
+
+    def broadcast_raw(self, flat: NDArray[Any], root: int) -> None:
+        """Replace flat by root's."""
+        self._group.broadcast_raw(as_bytes(flat), root, self._args)  # in bytes, whatever their type
+        self._count(self._sizes(flat.itemsize), self._sizes(flat.itemsize), 0, (2,))
+
+    def all_reduce(self, flat: Floats, codec: Codec, key: Key, state: Residuals) -> Verdict:
+        """Replace flat[n] and the residuals by what follows, unless the verdict says otherwise."""
+        arrays = self._state(state, _ALL_REDUCE_ROLES, flat.size)
+        outcome = self._group.all_reduce_encoded(
+            flat, codec.native, self._args, self._key(key), state.kind, arrays
+        )
+        self._count([codec.nbytes(n) for n in self._sizes()], self._sizes(4), STATUS_NBYTES, (1, 2))
+        return _verdict(*outcome)
+
+    def reduce_scatter(self, flat: Floats, out: Floats, codec: Codec, key: Key, state: Residuals) -> Verdict:
+        """Write this rank's slice of the sum (or mean) to out, unless the verdict says otherwise."""
+        arrays = self._state(state, _REDUCE_ROLES, flat.size)
+        outcome = self._group.reduce_scatter_encoded(
+            flat, out, codec.native, self._args, self._key(key), state.kind, arrays
+        )
+        self._count([codec.nbytes(n) for n in self._sizes()], self._sizes(4), STATUS_NBYTES, (1,))
+        return _verdict(*outcome)
+
+    def all_gather(self, mine: Floats, out: Floats, codec: Codec, key: Key) -> Verdict:
+        """Fill out[n] with the decoded slices of all ranks, the own one too."""
+        outcome = self._group.all_gather_encoded(mine, out, codec.native, self._args, self._key(key))
+        self._count([codec.nbytes(n) for n in self._sizes()], self._sizes(4), STATUS_NBYTES, (2,))
+        return _verdict(*outcome)
+
+    def broadcast(self, flat: Floats, root: int, codec: Codec, key: Key) -> Verdict:
+        """Replace flat by root's, decoded on root too."""
+        outcome = self._group.broadcast_encoded(flat, root, codec.native, self._args, self._key(key))
+        self._count([codec.nbytes(n) for n in self._sizes()], self._sizes(4), STATUS_NBYTES, (2,))
+        return _verdict(*outcome)
+
+    def _sizes(self, itemsize: int = 1) -> list[int]:
+        return [itemsize * (end - begin) for begin, end in self._bounds]
+
+    def _key(self, key: Key) -> tuple[int, int, int, int]:
+        first, second = (leg_seed(key.seed, self._call.rank, leg) for leg in (1, 2))
+        return first, second, key.step, key.first_index
+
+    def _state(self, state: Residuals, roles: dict[str, tuple[str, ...]], n: int) -> dict[str, Floats]:
+        own = self._sizes()[self._call.rank]
+        return {role: state.get(role, own if role == "owned" else n) for role in roles[state.kind]}
+
+    def _count(self, encoded: list[int], raw: list[int], status: int, legs: tuple[int, ...]) -> None:
+        """Count slices that went to their owners (leg 1) and the own one that went to all (leg 2)."""
+        peers = [p for p in range(self._call.size) if p != self._call.rank]
+        sent = (peers if 1 in legs else []) + ([self._call.rank] * len(peers) if 2 in legs else [])
+        traffic = self._call.traffic
+        traffic.wire_bytes += sum(encoded[p] for p in sent)
+        traffic.raw_bytes += sum(raw[p] for p in sent)
+        traffic.header_bytes += status * sum(encoded[p] > 0 for p in sent)
 
 
-def all_reduce_encoded(
-    group: _core.LocalGroup,
-    call: Call,
-    flat: NDArray[np.float32],
-    codec: Codec,
-    op: Op,
-    key: Key,
-    state: Residuals,
-    write_nonfinite: bool,
-) -> Verdict:
-    """Replace flat[n] and the residuals by what follows, unless the verdict says otherwise."""
-    bounds = shard_bounds(flat.size, call.size, codec.block)
-    begin, end = bounds[call.rank]
-    arrays = {
-        role: state.get(role, end - begin if role == "owned" else flat.size) for role in _ROLES[state.kind]
-    }
-    seeds = (leg_seed(key.seed, call.rank, 1), leg_seed(key.seed, call.rank, 2), key.step, key.first_index)
-    kind, rank, index = group.all_reduce_encoded(
-        flat, codec.native, op == "mean", write_nonfinite, call.tag(0), call.op, seeds, state.kind, arrays
-    )
-    _count(call, [codec.nbytes(e - b) for b, e in bounds], [4 * (e - b) for b, e in bounds], STATUS_NBYTES)
+def _verdict(kind: Literal["finite", "nonfinite", "failed"], rank: int, index: int) -> Verdict:
     return Verdict(kind, (rank, index) if kind == "failed" else None)
-
-
-def _count(call: Call, encoded: list[int], raw: list[int], status: int) -> None:
-    peers = [p for p in range(call.size) if p != call.rank]
-    for sizes, total in ((encoded, "wire_bytes"), (raw, "raw_bytes")):
-        sent = sum(sizes[p] for p in peers) + len(peers) * sizes[call.rank]
-        setattr(call.traffic, total, getattr(call.traffic, total) + sent)
-    messages = sum(encoded[p] > 0 for p in peers) + len(peers) * (encoded[call.rank] > 0)
-    call.traffic.header_bytes += status * messages

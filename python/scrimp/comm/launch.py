@@ -236,7 +236,10 @@ class _Crew:
             _, error, text = found[errors[0]]  # type: ignore[misc]
             if cause == "stuck" and isinstance(error, CommError):
                 error = _lost(error, culprit)
-            raise error from _WorkerTraceback(text)
+            try:
+                raise error from _WorkerTraceback(text)
+            finally:  # a cycle through this frame would keep the arguments, and their memory, for long
+                del error, found
         if cause:
             raise CommError(f"rank {culprit} is {cause}, and no rank said why")
         return [found[rank][1] for rank in range(self.size)]  # type: ignore[index]

@@ -1,0 +1,316 @@
+// Collectives of plain numbers. Small all-reduces go through the outboxes, with two barriers. Large ones go to their
+// owners and back chunk by chunk, through slots that stay in the caches: then memory is read once and written twice (the
+// array, and what was there before; once without undo), not read twice and written two and a half times. That needs a core
+// for every rank: who waits for a rank that does not run stands still soon. Arrays that lie in the segment are read where
+// they are.
+#include <cstring>
+#include <vector>
+
+#include "core/fp_env.h"
+#include "engine/collectives.h"
+#include "engine/numeric.h"
+#include "engine/slots.h"
+#include "engine/undo.h"
+
+namespace scrimp {
+namespace {
+
+constexpr std::size_t kChunkedNbytes = std::size_t{2} << 20;  // all-reduces of at least this go chunk by chunk
+constexpr std::size_t kSlotNbytes = std::size_t{32} << 10;    // a chunk; times kDepth and the peers: the L2 cache
+constexpr std::size_t kDepth = 4;                             // chunks that a rank may be ahead of its peers
+constexpr std::size_t kPiece = 2048;                          // values that are summed at once: they stay in the L1 cache
+
+Range part_of(Range slice, std::size_t chunk, std::size_t values) {
+  const std::size_t begin = std::min(slice.end, slice.begin + chunk * values);
+  return {begin, std::min(slice.end, begin + values)};
+}
+
+// total = the sum (or mean) of parts[rank][at, at + count) in the order of ranks; whether it is finite.
+template <class T>
+bool reduce(const std::vector<const T*>& parts, std::size_t at, std::size_t count, bool mean, T* total) {
+  const int size = static_cast<int>(parts.size());
+  if (size == 1) std::memcpy(total, parts[0] + at, count * sizeof(T));
+  if (size > 1) sum(parts[0] + at, parts[1] + at, count, total);
+  for (std::size_t rank = 2; rank < parts.size(); ++rank) add(total, parts[rank] + at, count);
+  if (mean) divide(total, count, size);
+  return all_finite(total, count);
+}
+
+// Where what changes is kept, if the call wants it back.
+template <class T>
+T* room_for_undo(Group& group, const ReduceCall& call, std::size_t n) {
+  return call.undo || !call.write_nonfinite ? reinterpret_cast<T*>(group.workspace(n * sizeof(T))) : nullptr;
+}
+
+Outcome heard(const Group& group) {
+  for (int rank = 0; rank < group.size(); ++rank)
+    if (group.said(rank)) return {Outcome::kNonfinite};
+  return {};
+}
+
+// Slices go to their owners, and results come back, through kDepth slots for each peer. What is sent, combined and taken
+// is always three neighbouring chunks, so that waits are rare and lines are still in the cache when they are written.
+template <class T>
+class Conveyor {
+ public:
+  Conveyor(Group& group, const ReduceCall& call, T* x)
+      : group_(group), call_(call), x_(x), rank_(group.rank()), size_(group.size()), values_(kSlotNbytes / sizeof(T)),
+        to_owner_(own_slice(group, call)), from_owner_(their_slices(group, call)),
+        undo_(x, room_for_undo<T>(group, call, call.n), call.n) {
+    for (int rank = 0; rank < size_; ++rank) {
+      slices_.push_back(shard(call.n, size_, rank, call.block));
+      n_chunks_ = std::max(n_chunks_, (slices_.back().size() + values_ - 1) / values_);
+    }
+    for (const Lane lane : {kSent, kCombined, kTaken}) before_[lane] = group.chunks_done(lane);
+    const std::size_t nbytes = kSlotNbytes * kDepth * static_cast<std::size_t>(size_);
+    for (int rank = 0; rank < size_; ++rank) boxes_.push_back(rank == rank_ ? group.outbox(rank_, Group::kChunks, nbytes) : nullptr);
+  }
+
+  Outcome run() {
+    bool finite = true;
+    for (std::size_t t = 0; t < n_chunks_ + 2; ++t) {
+      if (t < n_chunks_) send(t);
+      if (t >= 1 && t - 1 < n_chunks_) finite &= combine(t - 1);
+      if (t >= 2) take(t - 2);
+    }
+    group_.say(!finite);
+    group_.pass(from_owner_);
+    const Outcome outcome = heard(group_);
+    if (outcome.kind == Outcome::kFinite || call_.write_nonfinite) undo_.keep();
+    return outcome;
+  }
+
+ private:
+  // Slot `to` of `from`: what is sent to a peer; its own: the result.
+  T* slot(int from, int to, std::size_t chunk) const {
+    const std::size_t index = chunk % kDepth * static_cast<std::size_t>(size_) + static_cast<std::size_t>(to);
+    return reinterpret_cast<T*>(boxes_[static_cast<std::size_t>(from)] + index * kSlotNbytes);
+  }
+
+  // Waits until all peers are through with chunk - late, the last one that lay where `chunk` goes or is needed.
+  void await(Lane lane, std::size_t chunk, std::size_t late, const std::string& label) {
+    if (chunk >= late) group_.await_chunk(lane, before_[lane] + chunk - late + 1, label);
+  }
+
+  void send(std::size_t chunk) {
+    await(kCombined, chunk, kDepth, to_owner_);
+    for (int step = 1; step < size_; ++step) {
+      const int peer = (rank_ + step) % size_;
+      const Range part = part_of(slices_[static_cast<std::size_t>(peer)], chunk, values_);
+      undo_.save(part.begin, part.size());
+      if (part.size()) std::memcpy(slot(rank_, peer, chunk), x_ + part.begin, part.size() * sizeof(T));
+    }
+    group_.finish_chunk(kSent);
+  }
+
+  bool combine(std::size_t chunk) {
+    await(kSent, chunk, 0, to_owner_);
+    if (chunk == 0) open_peers();
+    await(kTaken, chunk, kDepth, to_owner_);
+    const Range part = part_of(slices_[static_cast<std::size_t>(rank_)], chunk, values_);
+    std::vector<const T*> parts;
+    for (int rank = 0; rank < size_; ++rank) parts.push_back(rank == rank_ ? x_ + part.begin : slot(rank, rank_, chunk));
+    T* result = slot(rank_, rank_, chunk);
+    bool finite = true;
+    for (std::size_t i = 0; i < part.size(); i += kPiece) {
+      const std::size_t count = std::min(kPiece, part.size() - i);
+      undo_.save(part.begin + i, count);
+      finite &= reduce(parts, i, count, call_.mean, result + i);
+      std::memcpy(x_ + part.begin + i, result + i, count * sizeof(T));
+    }
+    group_.finish_chunk(kCombined);
+    return finite;
+  }
+
+  void open_peers() {
+    group_.check_operations(to_owner_);
+    const std::size_t nbytes = kSlotNbytes * kDepth * static_cast<std::size_t>(size_);
+    for (int rank = 0; rank < size_; ++rank)
+      if (rank != rank_) boxes_[static_cast<std::size_t>(rank)] = group_.outbox(rank, Group::kChunks, nbytes);
+  }
+
+  void take(std::size_t chunk) {
+    await(kCombined, chunk, 0, from_owner_);
+    for (int owner = 0; owner < size_; ++owner) {
+      if (owner == rank_) continue;
+      const Range part = part_of(slices_[static_cast<std::size_t>(owner)], chunk, values_);
+      if (part.size()) std::memcpy(x_ + part.begin, slot(owner, owner, chunk), part.size() * sizeof(T));
+    }
+    group_.finish_chunk(kTaken);
+  }
+
+  Group& group_;
+  const ReduceCall& call_;
+  T* x_;
+  int rank_, size_;
+  std::size_t values_, n_chunks_ = 0;
+  std::vector<Range> slices_;
+  std::vector<std::byte*> boxes_;
+  std::uint64_t before_[kLanes];
+  std::string to_owner_, from_owner_;
+  Undo<T> undo_;
+};
+
+// All arrays lie in the segment: owners read the peers' where they are and write their own slice in place; after the
+// barrier, everybody copies the slices of the others. Nobody leaves before all have read.
+template <class T>
+class InPlace {
+ public:
+  InPlace(Group& group, const ReduceCall& call, T* x, const std::vector<std::byte*>& arrays)
+      : group_(group), call_(call), x_(x), own_(shard(call.n, group.size(), group.rank(), call.block)),
+        undo_(x + own_.begin, room_for_undo<T>(group, call, own_.size()), own_.size()) {
+    for (std::byte* array : arrays) arrays_.push_back(array ? reinterpret_cast<const T*>(array) : x);
+  }
+
+  Outcome run() {
+    group_.say(!combine());
+    group_.pass(their_slices(group_, call_));
+    const Outcome outcome = heard(group_);
+    if (outcome.kind != Outcome::kFinite && !call_.write_nonfinite) return outcome;
+    undo_.keep();
+    const std::uint64_t taken = group_.chunks_done(kTaken) + 1;
+    take();
+    group_.finish_chunk(kTaken);
+    try {
+      group_.await_chunk(kTaken, taken, their_slices(group_, call_));
+    } catch (...) {
+      group_.linger(kTaken, taken);
+      throw;
+    }
+    return outcome;
+  }
+
+ private:
+  bool combine() {
+    T total[kPiece];
+    bool finite = true;
+    for (std::size_t i = own_.begin; i < own_.end; i += kPiece) {
+      const std::size_t count = std::min(kPiece, own_.end - i);
+      finite &= reduce(arrays_, i, count, call_.mean, total);
+      undo_.save(i - own_.begin, count);
+      std::memcpy(x_ + i, total, count * sizeof(T));
+    }
+    return finite;
+  }
+
+  void take() {
+    for (int step = 1; step < group_.size(); ++step) {
+      const int owner = (group_.rank() + step) % group_.size();
+      const Range range = shard(call_.n, group_.size(), owner, call_.block);
+      copy_out(x_ + range.begin, arrays_[static_cast<std::size_t>(owner)] + range.begin, range.size() * sizeof(T),
+               call_.n * sizeof(T));
+    }
+  }
+
+  Group& group_;
+  const ReduceCall& call_;
+  T* x_;
+  Range own_;
+  std::vector<const T*> arrays_;
+  Undo<T> undo_;
+};
+
+// Through the outboxes: each rank copies what the owners need, they leave the results there.
+template <class T>
+class TwoBarriers {
+ public:
+  TwoBarriers(Group& group, const ReduceCall& call, const T* x)
+      : group_(group), call_(call), x_(x),
+        slots_(group, call, shards(group, call), Filled::kAll, [](std::size_t n) { return n * sizeof(T); }) {}
+
+  Outcome all_reduce(T* x) {
+    const Outcome outcome = reduce_own(slot(group_.rank(), group_.rank()));
+    if (outcome.kind == Outcome::kFinite || call_.write_nonfinite)
+      for (int owner = 0; owner < group_.size(); ++owner) copy(x + slots_.range(owner).begin, slot(owner, owner), slots_.range(owner));
+    return outcome;
+  }
+
+  Outcome reduce_scatter(T* out) {
+    const T* result = slot(group_.rank(), group_.rank());
+    const Outcome outcome = reduce_own(slot(group_.rank(), group_.rank()));
+    if (outcome.kind == Outcome::kFinite || call_.write_nonfinite) copy(out, result, slots_.own());
+    return outcome;
+  }
+
+ private:
+  T* slot(int from, int to) const { return reinterpret_cast<T*>(slots_.slot(from, to)); }
+
+  void copy(T* to, const T* from, Range range) { copy_out(to, from, range.size() * sizeof(T), call_.n * sizeof(T)); }
+
+  // Returns what all ranks say of their results.
+  Outcome reduce_own(T* result) {
+    const int rank = group_.rank();
+    for (int peer = 0; peer < group_.size(); ++peer)
+      if (peer != rank) copy(slot(rank, peer), x_ + slots_.range(peer).begin, slots_.range(peer));
+    group_.pass(own_slice(group_, call_));
+    slots_.open_peers();
+    std::vector<const T*> parts;
+    for (int peer = 0; peer < group_.size(); ++peer) parts.push_back(peer == rank ? x_ + slots_.own().begin : slot(peer, rank));
+    T total[kPiece];
+    for (std::size_t i = 0; i < slots_.own().size(); i += kPiece) {
+      const std::size_t count = std::min(kPiece, slots_.own().size() - i);
+      if (!reduce(parts, i, count, call_.mean, total)) slots_.notice(rank)->nonfinite = 1;
+      copy(result + i, total, {0, count});
+    }
+    group_.pass(their_slices(group_, call_));
+    return slots_.outcome();
+  }
+
+  Group& group_;
+  const ReduceCall& call_;
+  const T* x_;
+  Slots slots_;
+};
+
+// The own slot of each rank to everybody.
+void gather_bytes(Group& group, const ReduceCall& call, std::vector<Range> ranges, const std::byte* mine, std::byte* out) {
+  Slots slots(group, call, std::move(ranges), Filled::kOwn, [](std::size_t n) { return n; });
+  copy_out(slots.slot(group.rank(), group.rank()), mine, slots.own().size(), call.n);
+  group.pass(their_slices(group, call));
+  slots.open_peers();
+  for (int owner = 0; owner < group.size(); ++owner)
+    copy_out(out + slots.range(owner).begin, slots.slot(owner, owner), slots.range(owner).size(), call.n);
+}
+
+}  // namespace
+
+template <class T>
+Outcome all_reduce_raw(Group& group, const ReduceCall& call, T* x) {
+  const FpEnv ieee;
+  group.enter(call.tag, call.label);
+  if (call.n * sizeof(T) < kChunkedNbytes) return TwoBarriers<T>(group, call, x).all_reduce(x);
+  group.publish_array(x, call.n * sizeof(T));
+  group.pass(own_slice(group, call));
+  const std::vector<std::byte*> arrays = group.arrays(call.n * sizeof(T));
+  if (!arrays.empty()) return InPlace<T>(group, call, x, arrays).run();
+  if (group.has_cores_for_all()) return Conveyor<T>(group, call, x).run();
+  return TwoBarriers<T>(group, call, x).all_reduce(x);
+}
+
+template <class T>
+Outcome reduce_scatter_raw(Group& group, const ReduceCall& call, const T* x, T* out) {
+  const FpEnv ieee;
+  group.enter(call.tag, call.label);
+  return TwoBarriers<T>(group, call, x).reduce_scatter(out);
+}
+
+void all_gather_raw(Group& group, const ReduceCall& call, const std::byte* mine, std::byte* out) {
+  group.enter(call.tag, call.label);
+  gather_bytes(group, call, shards(group, call), mine, out);
+}
+
+void broadcast_raw(Group& group, const ReduceCall& call, std::byte* x, int root) {
+  group.enter(call.tag, call.label);
+  gather_bytes(group, call, all_of(group, call, root), x, x);
+}
+
+template Outcome all_reduce_raw(Group&, const ReduceCall&, float*);
+template Outcome all_reduce_raw(Group&, const ReduceCall&, double*);
+template Outcome all_reduce_raw(Group&, const ReduceCall&, std::int32_t*);
+template Outcome all_reduce_raw(Group&, const ReduceCall&, std::int64_t*);
+template Outcome reduce_scatter_raw(Group&, const ReduceCall&, const float*, float*);
+template Outcome reduce_scatter_raw(Group&, const ReduceCall&, const double*, double*);
+template Outcome reduce_scatter_raw(Group&, const ReduceCall&, const std::int32_t*, std::int32_t*);
+template Outcome reduce_scatter_raw(Group&, const ReduceCall&, const std::int64_t*, std::int64_t*);
+
+}  // namespace scrimp

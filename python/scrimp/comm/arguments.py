@@ -1,0 +1,57 @@
+"""What collectives are given: checked, and refused in words that say what was required and what came."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scrimp.codecs import codec as find_codec
+from scrimp.comm.shards import shard_bounds
+
+if TYPE_CHECKING:
+    from scrimp.codecs import Codec, ErrorFeedback
+
+SHARD_BLOCK = 128
+"""Shards of `reduce_scatter` and `all_gather` begin at its multiples (or of the codec's block, if larger)."""
+
+
+def reducing_codec(spec: str | Codec, feedback: ErrorFeedback | None, op: str, x: NDArray[Any]) -> Codec:
+    """Return the codec of a reduction of x, or raise what is wrong with the arguments."""
+    if op not in ("mean", "sum"):
+        raise ValueError(f"op must be 'mean' or 'sum', got {op!r}")
+    chosen = find_codec(spec)
+    if not isinstance(x, np.ndarray) or x.dtype.kind not in "fiu":
+        raise TypeError(f"x must be an array of numbers, got {getattr(x, 'dtype', type(x).__name__)}")
+    if x.dtype.kind != "f" and (op == "mean" or chosen.spec != "raw"):
+        raise TypeError(
+            f"x must be an array of floats for op={op!r} and codec {chosen.spec!r}, got {x.dtype}"
+        )
+    if feedback is not None and chosen.spec != "raw":
+        feedback.check(chosen)
+    return chosen
+
+
+def cut(n: int, size: int, codec: Codec, block: int | None) -> tuple[list[tuple[int, int]], int]:
+    """Return the bounds of the shards of n values, and the block at whose multiples they lie.
+
+    Examples
+    --------
+    >>> cut(300, 2, find_codec("int8"), None)
+    ([(0, 128), (128, 300)], 128)
+    """
+    step = max(SHARD_BLOCK, codec.block) if block is None else block
+    if step % codec.block:
+        raise ValueError(f"block must be a multiple of {codec.block} for codec {codec.spec!r}, got {step}")
+    return shard_bounds(n, size, step), step
+
+
+def check_shard(what: str, shard: NDArray[Any], whole: NDArray[Any], bounds: tuple[int, int]) -> None:
+    """Raise ValueError if an array is not this rank's shard of another."""
+    n = bounds[1] - bounds[0]
+    if shard.size != n or shard.dtype != whole.dtype:
+        raise ValueError(
+            f"{what} must hold {n} values of {whole.dtype}, this rank's shard, "
+            f"got {shard.size} of {shard.dtype}"
+        )
