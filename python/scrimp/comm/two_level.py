@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from scrimp import _core
 from scrimp.comm import collectives as _c
+from scrimp.comm.arguments import reducing_codec
 from scrimp.comm.communicator import RAW_BELOW, Comm, single
 from scrimp.comm.flight import Requests
 from scrimp.comm.framed import FramedTransport
@@ -118,6 +119,7 @@ class TwoLevelComm(Comm):
         step: int | None = None,
         first_index: int = 0,
         reproducible: bool = False,
+        undo: bool = True,
     ) -> None:
         """As `Comm.all_reduce`; sums inside a host are exact in x's dtype (float16: float32)."""
         how: dict[str, Any] = {"codec": codec, "feedback": feedback, "name": name, "raw_below": raw_below}
@@ -125,7 +127,7 @@ class TwoLevelComm(Comm):
         if reproducible or x.dtype.kind != "f":
             super().all_reduce(x, op=op, nonfinite=nonfinite, step=step, reproducible=reproducible, **how)
             return
-        chosen = self._codec(codec, feedback, op, x)
+        chosen = reducing_codec(codec, feedback, op, x)
         call = self._call("all_reduce", name, x, f"{chosen.spec},{op},two levels")
         wide = chosen.spec == "raw" and x.dtype == np.float64
         total = np.array(x, np.float64 if wide else np.float32, order="C").reshape(-1)
