@@ -8,7 +8,7 @@ import typer
 
 import scrimp
 from scrimp.cli import bench, bill, demo, distill, info, plan, predict, recode, report, train
-from scrimp.cli.outcome import reporting
+from scrimp.cli.outcome import ending, reporting
 
 app = typer.Typer(
     name="scrimp",
@@ -54,5 +54,6 @@ for _command in (
 
 
 def main() -> None:
-    """Run the command line with the arguments of this process."""
-    app()
+    """Run the command line with the arguments of this process, and end it with the exit code."""
+    with ending():
+        app()

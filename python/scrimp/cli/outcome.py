@@ -5,11 +5,12 @@ from __future__ import annotations
 import functools
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar
 
 import typer
 
@@ -41,14 +42,58 @@ def reporting(command: Callable[P, R]) -> Callable[P, R]:
         except KeyboardInterrupt as error:
             raise _end("interrupted", INTERRUPTED) from error
         except BrokenPipeError as error:  # the reader of stdout has gone, as in `scrimp info | head -1`
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _drop_stdout()
             raise typer.Exit(FAILED) from error
         except (ScrimpError, OSError) as error:
-            raise _end(error, FAILED) from error
+            raise _end(_with_path(error), FAILED) from error
         except MemoryError as error:
             raise _end(f"out of memory: {error}", FAILED) from error
 
     return wrapper
+
+
+@contextmanager
+def ending() -> Iterator[None]:
+    """End the process as `reporting` ends a command, also where help or the last of a result is written.
+
+    From here on an interrupt ends the process with its line at once, whatever is being closed down.
+    """
+    code: Any = 0
+    try:
+        try:
+            yield
+        except SystemExit as end:
+            code = end.code
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except KeyboardInterrupt:
+        if code == INTERRUPTED:  # said already
+            os._exit(code)
+        _interrupted()
+    except OSError as error:
+        _drop_stdout()
+        if not isinstance(error, BrokenPipeError):
+            typer.echo(f"error: {_with_path(error)}", err=True)
+        code = code or FAILED
+    signal.signal(signal.SIGINT, lambda _signal, _frame: _interrupted())
+    sys.exit(code)
+
+
+def _interrupted() -> NoReturn:
+    os.write(2, b"error: interrupted\n")
+    os._exit(INTERRUPTED)
+
+
+def _drop_stdout() -> None:
+    """Let what is still to be written go nowhere: the last flush at exit would fail again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
+def _with_path(error: Exception) -> str:
+    """Return the message of an error; one of the system that names no file came from writing to stdout."""
+    if type(error) is not OSError or error.filename is not None or error.strerror is None:
+        return str(error)
+    return f"cannot write to standard output: {error.strerror}"
 
 
 def _end(message: object, code: int) -> typer.Exit:

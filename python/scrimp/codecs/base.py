@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from scrimp.codecs import spec as _spec
 
+LARGEST_FLOAT32 = float(np.finfo(np.float32).max)
 Nonfinite = Literal["raise", "saturate", "propagate"]
 _RAW_DTYPES = tuple(
     np.dtype(t) for t in ["f4", "f8", "f2", "i8", "i4", "i2", "i1", "u8", "u4", "u2", "u1", "?"]
@@ -80,8 +81,7 @@ class Codec:
         >>> Codec("int4").nbytes(1000), Codec("raw").nbytes(1000, np.float64)
         (532, 8000)
         """
-        if n < 0:
-            raise ValueError(f"n must be >= 0, got {n}")
+        check_counts(n=n)
         return n * np.dtype(dtype).itemsize if self.spec == "raw" else self.native.nbytes(n)
 
     def encode(
@@ -148,7 +148,14 @@ class Codec:
             out = np.empty(self.native.nbytes(values.size), np.uint8)
         if nonfinite is None:
             nonfinite = "propagate" if self.native.passes_nonfinite else "raise"
-        self.native.encode(values, out, seed, step, first_index, nonfinite, threads, feedback, state)
+        try:
+            self.native.encode(values, out, seed, step, first_index, nonfinite, threads, feedback, state)
+        except TypeError:
+            check_counts(seed=seed, step=step, first_index=first_index, threads=threads)
+            raise
+        except ValueError:
+            _check_width(values, nonfinite)
+            raise
         return out
 
     def decode(
@@ -193,7 +200,7 @@ class Codec:
         >>> Codec("bf16").decode(bytes([128, 63, 0, 64]), 2).tolist()
         [1.0, 2.0]
         """
-        data = np.frombuffer(buf, np.uint8) if not isinstance(buf, np.ndarray) else buf
+        data = _bytes_of(buf)
         wanted = np.dtype(dtype if out is None else out.dtype)
         if self.spec == "raw" and wanted != np.float32:
             return _decode_raw(data, n, out, add, wanted)
@@ -241,6 +248,39 @@ class Codec:
 
     def __reduce__(self) -> tuple[type[Codec], tuple[str]]:
         return Codec, (self.spec,)
+
+
+def check_counts(**numbers: Any) -> None:
+    """Raise TypeError or ValueError, with the name, unless all are counts that native code can hold."""
+    for name, value in numbers.items():
+        bits = {"threads": 31, "n": 60}.get(name, 64)
+        if not isinstance(value, int | np.integer) or isinstance(value, bool):
+            raise TypeError(f"{name} must be a whole number, got {value!r}")
+        if not 0 <= value < 1 << bits:
+            raise ValueError(f"{name} must be >= 0 and below 2**{bits}, got {value}")
+
+
+def _bytes_of(buf: Any) -> NDArray[Any]:
+    if isinstance(buf, np.ndarray):
+        return buf
+    try:
+        return np.frombuffer(buf, np.uint8)
+    except TypeError:
+        raise TypeError(f"buf must be a uint8 array or bytes, got {type(buf).__name__}") from None
+
+
+def _check_width(values: NDArray[Any], nonfinite: str) -> None:
+    """Raise ValueError for a float64 that is finite, but infinite as the float32 that codecs read."""
+    if values.dtype != np.float64 or nonfinite != "raise":
+        return
+    with np.errstate(over="ignore"):
+        narrow = values.reshape(-1).astype(np.float32)
+    bad = np.flatnonzero(~np.isfinite(narrow))
+    if len(bad) and np.isfinite(values.reshape(-1)[bad[0]]):
+        value = values.reshape(-1)[bad[0]]
+        raise ValueError(
+            f"x[{bad[0]}] = {value:.9g} is beyond float32, which codecs read: ±{LARGEST_FLOAT32:.3g}"
+        )
 
 
 def _check_raw(dtype: np.dtype[Any]) -> None:

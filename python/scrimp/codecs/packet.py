@@ -132,7 +132,7 @@ def packet_info(packet: bytes | bytearray | memoryview) -> PacketInfo:
     >>> packet_info(pack(np.eye(2, dtype=np.float32), "int8")).shape
     (2, 2)
     """
-    return PacketInfo(*_read_head(memoryview(packet).cast("B"))[:3])
+    return PacketInfo(*_read_head(_bytes_of(packet))[:3])
 
 
 def packet_payload(packet: bytes | bytearray | memoryview) -> tuple[PacketInfo, NDArray[np.uint8]]:
@@ -148,7 +148,7 @@ def packet_payload(packet: bytes | bytearray | memoryview) -> tuple[PacketInfo, 
     >>> packet_payload(pack(np.eye(2, dtype=np.float32), "int8"))[1].size
     8
     """
-    view = memoryview(packet).cast("B")
+    view = _bytes_of(packet)
     dtype, shape, chosen, start = _read_head(view)
     if _crc(view[:start], view[start:]) != _HEAD.unpack_from(view)[5]:
         raise CodecError("packet is damaged: its checksum does not match")
@@ -173,6 +173,14 @@ def packet_nbytes(shape: Sequence[int], spec: str | Codec, dtype: DTypeLike = np
     """
     chosen = codec_of(spec)
     return _HEAD.size + 8 * len(shape) + len(chosen.spec) + chosen.nbytes(math.prod(shape), dtype)
+
+
+def _bytes_of(packet: Any) -> memoryview:
+    try:
+        return memoryview(packet).cast("B")
+    except TypeError:
+        kind = type(packet).__name__
+        raise TypeError(f"packet must be bytes, or another contiguous buffer of them, got {kind}") from None
 
 
 def _crc(meta: bytes | memoryview, payload: Any) -> int:

@@ -135,7 +135,8 @@ def _one_of(text: str, key: str, value: str, possible: tuple[str, ...]) -> str |
 def _number(text: str, key: str, value: str, kind: str) -> float:
     largest, wanted = _NUMBERS[kind]
     try:
-        number = float(np.float32(float(value)))
+        with np.errstate(over="ignore"):
+            number = float(np.float32(float(value)))
     except (ValueError, OverflowError):
         number = math.nan
     if not (math.isfinite(number) and 0 < number <= largest):

@@ -143,6 +143,8 @@ def gradient_sums(
     matrix = np.ascontiguousarray(weights.reshape(weights.shape[0], -1) if weights.ndim else weights)
     if weights.ndim not in (1, 2) or matrix.shape[0] != source.d:
         raise ValueError(f"w must have shape ({source.d},) or ({source.d}, k), got {weights.shape}")
+    if not 0 < delta < np.inf:
+        raise ValueError(f"delta must be a number above 0, got {delta!r}")
     k = matrix.shape[1]
     bias = np.broadcast_to(np.asarray(intercept, np.float64), k).copy()
     targets = float_targets(y, source.n)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from scrimp import _core
+from scrimp.codecs.base import check_counts
 from scrimp.matrix import storage
 from scrimp.matrix.ranges import Ranges, check_bits, column_ranges
 from scrimp.matrix.tree import LEAF_ROWS, TreeSum
@@ -102,6 +103,7 @@ class QuantizedMatrix:
         """
         check_bits(bits)
         leaf_number(first_row)
+        check_counts(seed=seed)
         key = (is_stochastic(rounding), seed, first_row)
         grid = (column_ranges(X, threads=threads) if ranges is None else ranges).grid(bits)
         n, d = X.shape

@@ -151,8 +151,9 @@ def column_ranges(X: NDArray[Any], *, threads: int = 0) -> Ranges:
     InputError
         If X holds NaN or infinity; it names the first row and column.
     """
-    if X.ndim != 2:
-        raise ValueError(f"X must be a 2-D array, got {X.dtype}{X.shape}")
+    if not isinstance(X, np.ndarray) or X.ndim != 2:
+        got = f"{X.dtype}{X.shape}" if isinstance(X, np.ndarray) else type(X).__name__
+        raise ValueError(f"X must be a 2-D array, got {got}")
     file = FileRows.of(X)
     if file is None:
         return _ranges_of(X, 0, threads)

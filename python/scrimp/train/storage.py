@@ -56,6 +56,8 @@ def read_tensors(path: str | os.PathLike[str], schema: str) -> tuple[Tensors, di
     """
     from safetensors import SafetensorError, safe_open
 
+    if os.path.isdir(path):
+        raise InputError(f"{os.fspath(path)}: is a folder, not a file")
     try:
         with safe_open(os.fspath(path), framework="numpy") as file:
             metadata = file.metadata() or {}
