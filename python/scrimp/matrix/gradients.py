@@ -21,6 +21,7 @@ from scrimp.matrix.quantized import (
     row_weights,
     weight_marks,
 )
+from scrimp.matrix.refusals import check_loss_targets, check_sums
 from scrimp.matrix.tree import LEAF_ROWS, TreeSum
 
 _BATCH_BYTES = 64 << 20  # leaf sums that are held at once before they merge
@@ -220,7 +221,8 @@ def gradient(
     Raises
     ------
     InputError
-        If there are no rows, or the weights sum to 0.
+        If there are no rows, the weights sum to 0, a value is not finite (it names the first), or y does not
+        suit the loss.
 
     Notes
     -----
@@ -233,6 +235,9 @@ def gradient(
     >>> gradient(X, [1.0, 3.0], [0.0, 1.0])
     (array([-0.5, -1. ]), -1.5, 1.25)
     """
+    shape = np.shape(w)
+    k = 1 if len(shape) < 2 else shape[1]
+    check_loss_targets(float_targets(y, len(Source.of(X, 0).array)), loss, k)
     sums = gradient_sums(
         X,
         y,
@@ -247,8 +252,7 @@ def gradient(
     ).total()
     if not sums[-1] > 0:
         raise InputError("X must have at least one row of positive weight")
-    shape = np.shape(w)
-    k = 1 if len(shape) == 1 else shape[1]
+    check_sums(sums, X, y=y, w=w, intercept=intercept)
     mean = sums[:-1] / sums[-1]
     g0 = mean[-1 - k : -1]
     return mean[: -1 - k].reshape(shape), (float(g0[0]) if len(shape) == 1 else g0), float(mean[-1])

@@ -16,6 +16,7 @@ from scrimp.errors import CodecError, InputError
 from scrimp.matrix.gradients import Source, float_targets
 from scrimp.matrix.quantized import QuantizedMatrix, Rounding, is_stochastic, row_weights
 from scrimp.matrix.ranges import Grid, Ranges, column_ranges
+from scrimp.matrix.refusals import check_sums
 from scrimp.matrix.tree import LEAF_ROWS, TreeSum
 
 Doubles = NDArray[np.float64]
@@ -303,7 +304,7 @@ def gram(
     Raises
     ------
     InputError
-        If there are no rows, or the weights sum to 0.
+        If there are no rows, the weights sum to 0, or a value is not finite: it names the first.
 
     Examples
     --------
@@ -312,8 +313,13 @@ def gram(
     """
     shift = None
     if not isinstance(X, QuantizedMatrix) and len(X):
-        shift = np.asarray(X[:LEAF_ROWS], np.float64).mean(axis=0)
-    return gram_sums(X, y, sample_weight=sample_weight, shift=shift, first_row=0, threads=threads).gram()
+        with np.errstate(all="ignore"):
+            shift = np.asarray(X[:LEAF_ROWS], np.float64).mean(axis=0)
+    sums = gram_sums(X, y, sample_weight=sample_weight, shift=shift, first_row=0, threads=threads)
+    with np.errstate(all="ignore"):
+        found = sums.gram()
+        check_sums(np.append(found.moment, found.cross), X, y=y)
+    return found
 
 
 def _rounded(
