@@ -19,7 +19,7 @@ CODECS = [
 ]
 # Bits a value and the relative squared error that two legs of the coarsest codec of so many may have.
 CEILINGS = [(16, 2e-3), (7, 1e-2), (6, 1e-2), (4, 0.12), (3, 0.5), (0, 3.0)]
-LARGE = 1_300_001  # float32: more than 4 MiB, so in chunks
+LARGE = 2_100_001  # float32: more than 8 MiB, so in chunks
 
 
 def values_of(rank: int, n: int, dtype: type = np.float32) -> np.ndarray:

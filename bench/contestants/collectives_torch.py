@@ -95,7 +95,8 @@ def runs(comm: Comm, name: str, call) -> bool:
             call()
     except Exception as error:
         if comm.rank == 0:
-            print(f"does not run on gloo: {name} ({type(error).__name__}: {error})", file=sys.stderr)
+            why = str(error).splitlines()[0].rpartition("callback: ")[2]
+            print(f"does not run on gloo: {name} ({why})", file=sys.stderr)
         return False
     return True
 

@@ -15,7 +15,9 @@
 namespace scrimp {
 namespace {
 
-constexpr std::size_t kChunkedNbytes = std::size_t{2} << 20;  // all-reduces of at least this go chunk by chunk
+// From here on all-reduces go chunk by chunk (4 MiB: 0.33 ms against 0.29 with two barriers; 16 MiB: 2.1 against 2.8), or
+// are read where they lie (1 MiB: 0.06 ms against 0.07).
+constexpr std::size_t kChunkedNbytes = std::size_t{8} << 20, kSharedNbytes = std::size_t{512} << 10;
 constexpr std::size_t kSlotNbytes = std::size_t{32} << 10;    // a chunk; times kDepth and the peers: the L2 cache
 constexpr std::size_t kDepth = 4;                             // chunks that a rank may be ahead of its peers
 constexpr std::size_t kPiece = 2048;                          // values that are summed at once: they stay in the L1 cache
@@ -278,12 +280,14 @@ template <class T>
 Outcome all_reduce_raw(Group& group, const ReduceCall& call, T* x) {
   const FpEnv ieee;
   group.enter(call.tag, call.label);
-  if (call.n * sizeof(T) < kChunkedNbytes) return TwoBarriers<T>(group, call, x).all_reduce(x);
-  group.publish_array(x, call.n * sizeof(T));
-  group.pass(own_slice(group, call));
-  const std::vector<std::byte*> arrays = group.arrays(call.n * sizeof(T));
-  if (!arrays.empty()) return InPlace<T>(group, call, x, arrays).run();
-  if (group.has_cores_for_all()) return Conveyor<T>(group, call, x).run();
+  const std::size_t nbytes = call.n * sizeof(T);
+  if (nbytes >= kSharedNbytes) {
+    group.publish_array(x, nbytes);
+    group.pass(own_slice(group, call));
+    const std::vector<std::byte*> arrays = group.arrays(nbytes);
+    if (!arrays.empty()) return InPlace<T>(group, call, x, arrays).run();
+  }
+  if (nbytes >= kChunkedNbytes && group.has_cores_for_all()) return Conveyor<T>(group, call, x).run();
   return TwoBarriers<T>(group, call, x).all_reduce(x);
 }
 

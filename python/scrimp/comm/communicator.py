@@ -85,7 +85,7 @@ class Comm:
     def empty(self, shape: int | tuple[int, ...], dtype: DTypeLike = np.float32) -> Array:
         """Return an array that lives where the peers can read it: collectives need no copy of it.
 
-        A raw `all_reduce` of at least 2 MiB, for which every rank gives an array of this kind (or a
+        A raw `all_reduce` of at least 512 KiB, for which every rank gives an array of this kind (or a
         contiguous part of one), adds up straight out of the peers' memory. All else takes it as any array.
 
         Parameters
