@@ -318,3 +318,34 @@ def test_evaluate_needs_the_target(model, tmp_path):
 
 def test_prediction_format_is_known_before_the_work(model, trips, tmp_path):
     assert "known: .csv .npy" in refused("predict", model, trips, "--out", tmp_path / "p.xlsx")
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "code", "said"),
+    [
+        ("a,y\n1,x\n2,x\n3,x\n4,x\n5,x\n", [], 4, "at least two classes"),
+        ("a,y\n1e300,2\n2e300,3\n3e300,4\n4e300,1\n5e300,2\n", [], 4, "column 'a' has values up to"),
+        ("a,y\n1,2\n2,3\n3,4\n4,1\n5,2\n", ["--max-seconds", "-1"], 2, "above 0, got -1"),
+        ("a,y\n1,2\n2,3\n3,4\n4,1\n5,2\n", ["--max-seconds", "0"], 2, "above 0, got 0"),
+    ],
+)
+def test_what_cannot_be_trained_on_is_no_traceback(tmp_path, content, options, code, said):
+    data = tmp_path / "data.csv"
+    data.write_text(content)
+    arguments = ["train", str(data), "--target", "y", "--out", str(tmp_path / "m"), *options]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == code
+    assert said in " ".join(result.stderr.replace("│", " ").split())
+    assert not (tmp_path / "m").exists()
+
+
+@pytest.mark.parametrize("option", ["--out", "--json"])
+def test_an_output_never_replaces_the_data(tmp_path, option):
+    data = tmp_path / "data.csv"
+    data.write_text("a,y\n1,2\n2,3\n3,4\n4,1\n5,2\n")
+    outputs = {"--out": str(tmp_path / "m"), option: f"{tmp_path}/../{tmp_path.name}/data.csv"}
+    words = [word for pair in outputs.items() for word in pair]
+    result = CliRunner().invoke(app, ["train", str(data), "--target", "y", *words])
+    assert result.exit_code == 4
+    assert "would replace the input" in result.stderr
+    assert data.read_text().startswith("a,y")

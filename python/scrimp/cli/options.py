@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from scrimp.cost import Budget, Prices
 
 
 def codec_spec(text: str) -> str:
@@ -48,6 +51,18 @@ def names(text: str) -> list[str]:
     (['month', 'day'], [])
     """
     return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def budget(prices: Prices, **limits: float | None) -> Budget | None:
+    """Make a budget of the limits that were given; None of none."""
+    from scrimp.cost import Budget
+
+    if all(limit is None for limit in limits.values()):
+        return None
+    try:
+        return Budget(**limits, prices=prices)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
 
 
 def one_of(*choices: str) -> Callable[[str], str]:

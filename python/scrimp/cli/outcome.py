@@ -7,7 +7,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar
@@ -134,11 +134,15 @@ def progress(what: str) -> Iterator[Callable[[str], None]]:
         yield lambda text: status.update(f"{what} {text}")
 
 
-def check_outputs(*paths: Path | None) -> None:
-    """Find out before the work whether its results can be written."""
+def check_outputs(*paths: Path | None, inputs: Sequence[Path | None] = ()) -> None:
+    """Find out before the work whether its results can be written, and that they replace no input."""
     for path in paths:
-        if path is not None:
-            check_writable(path)
+        if path is None:
+            continue
+        check_writable(path)
+        for given in inputs:
+            if given is not None and given.is_file() and path.exists() and path.samefile(given):
+                raise InputError(f"the output {path} would replace the input {given}; choose another name")
 
 
 def write_json(path: Path | None, command: str, result: dict[str, Any]) -> None:

@@ -44,13 +44,12 @@ def plan(
     --missing drop --reach 0.88
     """
     from scrimp.cli.tabular import Split, target_column
-    from scrimp.cost import Budget, Prices
+    from scrimp.cost import Prices
     from scrimp.planner import plan as make_plan
 
-    check_outputs(json_file)
+    check_outputs(json_file, inputs=[data, prices_file])
     prices = Prices.load(prices_file)
-    limits = {"usd": max_usd, "seconds": max_seconds}
-    budget = Budget(**limits, prices=prices) if any(limits.values()) else None
+    budget = opt.budget(prices, usd=max_usd, seconds=max_seconds)
     with progress("planning:") as show:
         show(f"reading {data}")
         split = Split.read(data, target, task, opt.names(drop), missing, 0, seed)

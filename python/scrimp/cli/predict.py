@@ -23,7 +23,7 @@ def predict(model: ModelFile, data: DataFile, out: Out, json_file: JsonFile = No
     from scrimp.data import read_table
     from scrimp.tensor_file import replacing
 
-    check_outputs(out, json_file)
+    check_outputs(out, json_file, inputs=[model, data])
     if out.suffix not in (".csv", ".npy"):
         raise InputError(f"cannot tell the format of {out}; known: .csv .npy")
     fitted = TabularModel.load(model)
@@ -50,7 +50,7 @@ def evaluate(
     from scrimp.cli.tabular import TabularModel
     from scrimp.data import read_table
 
-    check_outputs(json_file)
+    check_outputs(json_file, inputs=[model, data])
     fitted = TabularModel.load(model)
     table = read_table(data)
     if missing == "drop":

@@ -62,7 +62,7 @@ def train(
     """
     from scrimp.cli.quantized_data import SUFFIX, fit_quantized
     from scrimp.cli.tabular import Split
-    from scrimp.cost import Budget, Prices
+    from scrimp.cost import Prices
 
     mine = launch()
     if mine.size > 1 and workers > 1:
@@ -70,9 +70,8 @@ def train(
             f"{mine.launcher} started {mine.size} ranks, which share the rows: no --workers"
         )
     if mine.rank == 0:
-        check_outputs(out, json_file, checkpoint)
+        check_outputs(out, json_file, checkpoint, inputs=[data, prices_file])
     prices = Prices.load(prices_file)
-    limits = {"usd": max_usd, "seconds": max_seconds, "bytes": max_bytes}
     settings = {
         "solver": solver,
         "max_iter": max_iter,
@@ -83,7 +82,7 @@ def train(
         "compress": (compress, compress_weights) if compress_weights else compress,
         "raw_below": raw_below,
         "shard": shard,
-        "budget": Budget(**limits, prices=prices) if any(limits.values()) else None,
+        "budget": opt.budget(prices, usd=max_usd, seconds=max_seconds, bytes=max_bytes),
         "checkpoint": str(checkpoint) if checkpoint else None,
         "random_state": seed,
     }

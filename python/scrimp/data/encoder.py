@@ -238,8 +238,12 @@ def _fit_numeric(name: str, column: NDArray[Any], standardize: bool) -> NumericC
     if not standardize:
         return NumericColumn(name)
     values = column.astype(np.float64)
-    scale = float(values.std())
-    return NumericColumn(name, float(values.mean()), scale if scale > 0 else 1.0)
+    with np.errstate(over="ignore", invalid="ignore"):
+        scale, mean = float(values.std()), float(values.mean())
+    if not np.isfinite([scale, mean]).all():
+        reach = float(np.abs(values).max())
+        raise InputError(f"column {name!r} has values up to {reach:.3g}, too large to standardise: rescale")
+    return NumericColumn(name, mean, scale if scale > 0 else 1.0)
 
 
 def _fit_categorical(table: Table, name: str, max_categories: int) -> CategoricalColumn:

@@ -145,7 +145,7 @@ def _class_numbers(labels: NDArray[Any], known: Any) -> tuple[NDArray[Any], NDAr
     found, codes = np.unique(labels, return_inverse=True)
     classes = found if known is None else np.asarray(known)
     if len(classes) < 2:
-        raise ValueError(f"y must hold at least two classes, got one class: {classes.tolist()}")
+        raise InputError(f"y must hold at least two classes, got one class: {classes.tolist()}")
     strange = np.setdiff1d(found, classes)
     if len(strange):
         raise ValueError(f"y holds classes that are not known: {strange.tolist()}; known: {classes.tolist()}")
