@@ -19,6 +19,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import wire
 from contestants import datasets
 from suites import SUITES, Case, Suite
 from table import print_rows
@@ -188,14 +189,17 @@ def run_suites(suites: list[Suite], rounds: int, only: str) -> dict:
 def main() -> None:
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
-    parser.add_argument("suites", nargs="*", default=["all"], choices=[*SUITES, "all"], metavar="SUITE")
+    choices = [*SUITES, "wire", "all"]
+    parser.add_argument("suites", nargs="*", default=["all"], choices=choices, metavar="SUITE")
     parser.add_argument("--json", type=Path, help="write the header and the rows there")
     parser.add_argument("--rounds", type=int, default=7, help="timings per case and contestant (default 7)")
     parser.add_argument("--only", default="", help="only cases whose label contains this, e.g. '256 MB'")
     parser.add_argument("--rows", type=int, metavar="N", help="matrices of at most N rows, to try a suite")
     options = parser.parse_args()
-    suites = list(SUITES) if "all" in options.suites else options.suites
-    report = run(suites, options.rounds, options.only, options.rows)
+    suites = [*SUITES, "wire"] if "all" in options.suites else options.suites
+    report = run([s for s in suites if s != "wire"], options.rounds, options.only, options.rows)
+    if "wire" in suites:  # hosts, not contestants: bench/wire
+        report["rows"] += wire.run(options.only)
     if options.json:
         options.json.write_text(json.dumps(report, indent=1) + "\n")
 

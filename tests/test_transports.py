@@ -111,12 +111,14 @@ class SocketTransport(FramedTransport):
 def everything(comm: Comm) -> list[bytes]:
     """One result of every kind."""
     out = []
-    feedback = scrimp.ErrorFeedback("ef21")
+    feedback, largest_first = scrimp.ErrorFeedback("ef21"), scrimp.ErrorFeedback("ef14")
     for n, codec in itertools.product(LENGTHS, CODECS):
         x = np.random.default_rng([comm.rank, n]).standard_normal(n).astype(np.float32)
         comm.all_reduce(x, codec=codec, raw_below=0)
         out.append(x.tobytes())
         comm.all_reduce(x, codec="int8", feedback=feedback, name=f"{codec}{n}", raw_below=0)
+        out.append(x.tobytes())
+        comm.all_reduce(x, codec="topk:ratio=0.05", feedback=largest_first, name=f"{n}", raw_below=0)
         out.append(x.tobytes())
         begin, end = scrimp.shard_bounds(n, comm.size, 128)[comm.rank]
         shard = np.empty(end - begin, np.float32)
@@ -179,7 +181,7 @@ def flip_a_bit(comm: Comm) -> None:
         feedback = None if codec == "raw" else scrimp.ErrorFeedback()
         before = np.arange(n, dtype=np.float32)
         x = before.copy()
-        # the result's last chunk: what came before it has been written already by codecs that decode early
+        # the result's last chunk: all others have arrived by then
         chunk = 65536
         owner = 0 if comm.rank else 1
         block = 1 if codec == "raw" else scrimp.codec(codec).block

@@ -10,7 +10,7 @@ from zlib import crc32
 import numpy as np
 
 from scrimp.comm.flight import FRAME_NBYTES, Flight, Requests
-from scrimp.comm.transport import Message
+from scrimp.comm.transport import Bytes, Message
 from scrimp.errors import CommError
 
 
@@ -32,6 +32,14 @@ class FramedTransport(ABC):
         self.size = size
         self.timeout = timeout
         self._broken: CommError | None = None
+        self._workspaces: dict[str, Bytes] = {}
+
+    def workspace(self, purpose: str, nbytes: int) -> Bytes:
+        """Return uint8[nbytes]: the same memory in every call for this purpose, if it is large enough."""
+        kept = self._workspaces.get(purpose)
+        if kept is None or kept.size < nbytes:
+            kept = self._workspaces[purpose] = np.empty(nbytes, np.uint8)
+        return kept[:nbytes]
 
     @abstractmethod
     def requests(self) -> Requests:

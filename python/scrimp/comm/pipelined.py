@@ -30,9 +30,7 @@ Floats = NDArray[np.float32]
 Span = tuple[int, int]
 
 _SHORTEST, _LONGEST = 1 << 16, 1 << 20  # values of a chunk: 1 Mi take 35 ms at 1 Gbit/s raw, 1 ms in one bit
-_CHUNKS = 8  # of a slice, at least, where they are long enough
-_EARLY_BELOW_BITS = 3.0
-"""Below, decoding at the end would hold up the wire for longer than it takes to keep x meanwhile."""
+_CHUNKS = 8  # that a rank sends in each leg, at least, where they are long enough
 
 
 def takes_encoded(codec: Codec, kind: str) -> bool:
@@ -43,8 +41,8 @@ def takes_encoded(codec: Codec, kind: str) -> bool:
 class Undo:
     """What arrays held before they were written, for the case that the call fails."""
 
-    def __init__(self, n: int) -> None:
-        self._memory = np.empty(n, np.float32)
+    def __init__(self, memory: Floats) -> None:
+        self._memory = memory
         self._used = 0
         self._kept: list[tuple[Floats, Floats]] = []
 
@@ -87,11 +85,19 @@ class _AllReduce(ABC):
     def take(self, owner: int, i: int) -> None:
         """Take chunk i of the result of `owner`."""
 
+    @property
+    def transport(self) -> FramedTransport:
+        """Return what moves the messages."""
+        assert isinstance(self.call.transport, FramedTransport)
+        return self.call.transport
+
+    def workspace(self, purpose: str, nbytes: int) -> Bytes:
+        """Return memory that is kept from call to call: fresh pages cost more than what is done with them."""
+        return self.transport.workspace(purpose, nbytes)
+
     def run(self) -> None:
         """Move everything."""
-        transport = self.call.transport
-        assert isinstance(transport, FramedTransport)
-        with transport.flight() as flight:
+        with self.transport.flight() as flight:
             self._expect_all(flight)
             for i in range(max(map(len, self.chunks))):
                 for owner in self.peers:
@@ -123,7 +129,7 @@ class _AllReduce(ABC):
 def _chunk(bounds: list[Span], block: int) -> int:
     """Values of a chunk: the same on all ranks, a multiple of the block."""
     longest = max(end - begin for begin, end in bounds)
-    wanted = min(max(longest // _CHUNKS, _SHORTEST), _LONGEST)
+    wanted = min(max(longest * (len(bounds) - 1) // _CHUNKS, _SHORTEST), _LONGEST)
     unit = math.lcm(CHUNK, block)
     return -(-wanted // unit) * unit
 
@@ -134,17 +140,15 @@ def _cut(span: Span, chunk: int) -> list[Span]:
 
 
 class _Encoded(_AllReduce):
-    def __init__(
-        self, call: Call, x: Floats, codec: Codec, op: Op, key: Key, state: Residuals, early: bool
-    ) -> None:
+    def __init__(self, call: Call, x: Floats, codec: Codec, op: Op, key: Key, state: Residuals) -> None:
         super().__init__(call, x.size, codec.block)
-        self.x, self.codec, self.op, self.key, self.early = x, codec, op, key, early
+        self.x, self.codec, self.op, self.key = x, codec, op, key
         has_memory = state.kind == "ef14"
         own = self.own[-1][1] - self.own[0][0] if self.own else 0
         self.sent = state.get("sent", x.size) if has_memory else None
         self.owned = state.get("owned", own) if has_memory else None
-        self.undo = Undo((x.size if has_memory else 0) + (x.size if early else 0))
-        self._room = _Room(self._room_nbytes())
+        self.undo = Undo(self.workspace("undo", 4 * x.size if has_memory else 0).view(np.float32))
+        self._room = _Room(self.workspace("messages", self._room_nbytes()))
         self.inbox = {(p, i): self._new(span) for p in self.peers for i, span in enumerate(self.own)}
         self.result = {
             (p, i): self._new(span) for p in range(call.size) for i, span in enumerate(self.chunks[p])
@@ -174,20 +178,11 @@ class _Encoded(_AllReduce):
             first = self.own[0][0]
             owned = self.owned[begin - first : end - first]
             self.undo.keep(owned)
-        if self.early:
-            self.undo.keep(values)
         key = leg_seed(self.key.seed, self.call.rank, 2), self.key.step, self.key.first_index + begin
         received = [self.inbox[p, i][0] if p != self.call.rank else None for p in range(self.call.size)]
         payloads = [part.payload if part else None for part in received]
         failed, finite = _core.combine_chunk(
-            self.codec.native,
-            values,
-            payloads,
-            self.op == "mean",
-            mine.payload,
-            key,
-            owned,
-            values if self.early else None,
+            self.codec.native, values, payloads, self.op == "mean", mine.payload, key, owned
         )
         mine.judge(finite)
         failures = [part.failure for part in received if part and part.failure]
@@ -197,10 +192,7 @@ class _Encoded(_AllReduce):
             self._send(flight, 2, peer, mine, whole)
 
     def take(self, owner: int, i: int) -> None:
-        if self.early:
-            begin, end = self.chunks[owner][i]
-            self.undo.keep(self.x[begin:end])
-            self.result[owner, i][0].decode(self.x[begin:end])
+        """Leave it encoded: x is written when all has arrived."""
 
     def verdict(self) -> Verdict:
         """Return what all ranks see alike: the flags of all chunks of the result."""
@@ -210,10 +202,8 @@ class _Encoded(_AllReduce):
             return Verdict("failed", failure)
         return Verdict("finite" if all(encoded.finite for encoded in flags) else "nonfinite")
 
-    def write(self, kind: str) -> None:
-        """Decode the result into x, if it is not there already."""
-        if self.early and kind == "finite":
-            return
+    def write(self) -> None:
+        """Decode the result into x."""
         for (owner, i), (encoded, _) in self.result.items():
             encoded.decode(self.x[slice(*self.chunks[owner][i])])
 
@@ -240,10 +230,10 @@ _ALIGNMENT = 64
 
 
 class _Room:
-    """One piece of memory for all messages of a call: large pieces get large pages."""
+    """One piece of memory for all messages of a call."""
 
-    def __init__(self, nbytes: int) -> None:
-        self._memory = np.empty(nbytes, np.uint8)
+    def __init__(self, memory: Bytes) -> None:
+        self._memory = memory
         self._used = 0
 
     def take(self, nbytes: int) -> Bytes:
@@ -256,7 +246,7 @@ def all_reduce_encoded(
     call: Call, x: Floats, codec: Codec, op: Op, key: Key, state: Residuals, write_nonfinite: bool
 ) -> Verdict:
     """Replace x[n] and the residuals by what follows, unless the verdict or an error says otherwise."""
-    reduce = _Encoded(call, x, codec, op, key, state, codec.bits < _EARLY_BELOW_BITS)
+    reduce = _Encoded(call, x, codec, op, key, state)
     try:
         reduce.run()
     except BaseException:
@@ -266,7 +256,7 @@ def all_reduce_encoded(
     if judged.kind != "finite":
         reduce.undo()
     if judged.kind == "finite" or (judged.kind == "nonfinite" and write_nonfinite):
-        reduce.write(judged.kind)
+        reduce.write()
     return judged
 
 
@@ -274,10 +264,11 @@ class _Raw(_AllReduce):
     def __init__(self, call: Call, x: NDArray[Any], op: Op) -> None:
         super().__init__(call, x.size, 1)
         self.x, self.op = x, op
-        self.out = np.empty_like(x)
+        self.out = self.workspace("result", x.nbytes).view(x.dtype)
         self.finite = True
         n = sum(end - begin for begin, end in self.own)
-        self.inbox = {p: np.empty(n, x.dtype) for p in self.peers}
+        inboxes = self.workspace("inboxes", n * x.itemsize * len(self.peers)).view(x.dtype)
+        self.inbox = dict(zip(self.peers, np.split(inboxes, len(self.peers)), strict=True))
 
     def expect(self, flight: Flight, leg: int, peer: int, i: int) -> None:
         into = self._arrived(peer, i) if leg == 1 else self.out[slice(*self.chunks[peer][i])]
@@ -321,5 +312,5 @@ class _Raw(_AllReduce):
 def all_reduce_raw(call: Call, x: NDArray[Any], op: Op) -> tuple[NDArray[Any], Verdict]:
     """Return the exact sum (or mean) of x[n] over ranks."""
     reduce = _Raw(call, x, op)
-    reduce.run()
+    reduce.run()  # the caller copies what it returns before the next call
     return reduce.out, Verdict("finite" if reduce.finite else "nonfinite")

@@ -112,10 +112,10 @@ class CompressionState:
         ValueError
             It belongs to another codec or another kind of feedback.
         """
-        if state["codec"] != self.codec.spec or (state["feedback"] is None) != (self.feedback is None):
-            raise ValueError(f"the state is of codec {state['codec']!r}, this one of {self.codec.spec!r}")
         if (state["power"] is None) != (self.power is None):
             raise ValueError("the state is of another method (codec or powersgd)")
+        if state["codec"] != self.codec.spec or (state["feedback"] is None) != (self.feedback is None):
+            raise ValueError(f"the state is of codec {state['codec']!r}, this one of {self.codec.spec!r}")
         if self.power is not None:
             self.power.load_state_dict(state["power"])
         if self.feedback is not None:
