@@ -129,7 +129,23 @@ def linear_case(suite: str, case: str, arguments: dict, **more) -> Case:
     return Case(suite, case, "ms", 2, arguments, **more)
 
 
+# A layer of 4,096 × 4,096 for 1, 8 and 64 rows; the demo's model for many.
+PRODUCTS = [{"rows": rows, "d": 4096, "k": 4096} for rows in (1, 8, 64)]
+PRODUCTS.append({"rows": 100_000, "d": 512, "k": 1})
+PREDICT_PEERS = ["predict_numpy", "predict_torch", "predict_torchao", "predict_onnx", "predict_ggml"]
+
+
+def predict_cases() -> list[Case]:
+    return [
+        Case("predict", codec, "ms", threads, sizes)
+        for threads in (1, 2)
+        for codec in ("int8", "int4")
+        for sizes in PRODUCTS
+    ]
+
+
 SUITES = {
+    "predict": Suite(predict_cases(), ["predict_scrimp", *PREDICT_PEERS]),
     "gradient": Suite(
         [linear_case("gradient", "gradient", data, limit="limit: read") for data in (LONG, WIDE)],
         ["linear_scrimp", "linear_limits", *LINEAR_PEERS, "linear_numba"],

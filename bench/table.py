@@ -19,8 +19,8 @@ def print_rows(rows: list[dict]) -> None:
 
 
 def quality(row: dict) -> str:
-    """Figures of a fit, ours before the peer's."""
-    names = ("first", "extra_mb", "coef_error", "r2", "log_loss")
+    """Figures of a fit or a product, ours before the peer's."""
+    names = ("first", "extra_mb", "coef_error", "r2", "log_loss", "rel_error")
     found = [(name, row.get(f"ours_{name}"), row.get(name)) for name in names]
     known = [(name, a, b) for name, a, b in found if a is not None or b is not None]
     return "  ".join(f"{name} {figure(a, 1)}/{figure(b, 1)}" for name, a, b in known)

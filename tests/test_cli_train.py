@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 import scrimp
 from scrimp.cli import app
 from scrimp.cli.tabular import TabularModel
-from scrimp.data import read_table
+from scrimp.data import TableEncoder, read_table
 
 N = 600
 RNG = np.random.default_rng(5)
@@ -91,6 +91,22 @@ def test_predict_writes_one_prediction_a_row(model, trips, tmp_path):
     np.testing.assert_allclose(predicted, HOURS, atol=0.6)
     np.testing.assert_allclose(np.load(tmp_path / "p.npy"), predicted, rtol=1e-6)
     assert read_json(tmp_path / "p.json", "predict")["n_rows"] == N
+
+
+def test_predict_holds_one_batch_at_a_time(model, trips, tmp_path, monkeypatch):
+    from pyarrow import csv, parquet
+
+    parquet.write_table(csv.read_csv(trips), tmp_path / "t.parquet")
+    run("predict", model, tmp_path / "t.parquet", "--out", tmp_path / "whole.npy")
+    sizes, transform = [], TableEncoder.transform
+    monkeypatch.setattr("scrimp.data.batches._batch_rows", lambda columns: 70)
+    monkeypatch.setattr(
+        TableEncoder, "transform", lambda self, table: sizes.append(table.n_rows) or transform(self, table)
+    )
+    run("predict", model, tmp_path / "t.parquet", "--out", tmp_path / "parts.npy")
+    assert max(sizes) <= 70
+    assert sum(sizes) == N
+    np.testing.assert_array_equal(np.load(tmp_path / "parts.npy"), np.load(tmp_path / "whole.npy"))
 
 
 def test_evaluate_scores_a_file(model, trips, tmp_path):

@@ -146,6 +146,7 @@ def documents():
     yield "other program", None, "other program"
     yield "not JSON", "{", "damaged"
     yield "a list", "[]", "other program"
+    yield "nested without end", "[" * 100_000, "damaged"
     yield "another schema", json.dumps(good | {"schema": "scrimp.model/99"}), "scrimp.model/99"
     yield "unknown kind", json.dumps(good | {"kind": "os.system"}), "known: LinearRegression"
     yield "no fields", json.dumps({"schema": "scrimp.model/1", "kind": "Ridge"}), "fields"

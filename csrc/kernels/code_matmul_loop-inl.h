@@ -102,10 +102,15 @@ SCRIMP_HD NativeInts multiply_add(NativeInts sum, NativeBytes w, NativeBytes x) 
 #endif
 
 template <int kBits>
-SCRIMP_HD Ints add_products(Ints sum, const Bytes& w, const std::int8_t* x) {
-  for (int p = 0; p < kParts; ++p)
-    sum.part[p] = multiply_add<kBits>(sum.part[p], w.part[p], load_as<NativeBytes>(x + p * kNativeBytes));
+SCRIMP_HD Ints add_products(Ints sum, const Bytes& w, const Bytes& x) {
+  for (int p = 0; p < kParts; ++p) sum.part[p] = multiply_add<kBits>(sum.part[p], w.part[p], x.part[p]);
   return sum;
+}
+
+// What 128 codes of a row give with a block's codes, from `begin` on.
+template <int kBits>
+SCRIMP_HD Ints add_products(Ints begin, const Bytes& low, const Bytes& high, const std::int8_t* x) {
+  return add_products<kBits>(add_products<kBits>(begin, low, load_as<Bytes>(x)), high, load_as<Bytes>(x + 64));
 }
 
 SCRIMP_HD Floats to_floats(const Ints& v) {
@@ -139,7 +144,7 @@ SCRIMP_HD void load_codes(const std::uint8_t* block, Bytes& low, Bytes& high) {
 }
 
 template <int kBits, std::size_t kRows, std::size_t kOutputs>
-inline void code_tile(const CodeMatmulRun& run, std::size_t i, std::size_t o, std::size_t n_outputs) {
+inline void code_tile(const CodeMatmulRun& run, std::size_t i, std::size_t o) {
   const std::size_t n = run.n - i < kRows ? run.n - i : kRows;
   const std::size_t row_nbytes = run.n_blocks * kBlockNbytes<kBits>;
   const std::int8_t* x[kRows];
@@ -150,7 +155,7 @@ inline void code_tile(const CodeMatmulRun& run, std::size_t i, std::size_t o, st
     x[r] = run.codes + row * run.code_stride;
     begin[r] = run.corrections + row * run.n_blocks * kMatmulLanes;
   }
-  for (std::size_t c = 0; c < kOutputs; ++c) w[c] = run.w + (o + (c < n_outputs ? c : n_outputs - 1)) * row_nbytes;
+  for (std::size_t c = 0; c < kOutputs; ++c) w[c] = run.w + (o + c) * row_nbytes;
   Floats sum[kRows * kOutputs];
 #pragma GCC unroll 16
   for (std::size_t p = 0; p < kRows * kOutputs; ++p) sum[p] = Floats::zero();
@@ -158,16 +163,12 @@ inline void code_tile(const CodeMatmulRun& run, std::size_t i, std::size_t o, st
 #pragma GCC unroll 8
     for (std::size_t c = 0; c < kOutputs; ++c) {
       const std::uint8_t* block = w[c] + b * kBlockNbytes<kBits>;
-      if constexpr (kRows == 1)
-        for (std::size_t line = 0; line < kBlockNbytes<kBits>; line += 64) __builtin_prefetch(block + kOutputs * row_nbytes + line);
       Bytes low, high;
       load_codes<kBits>(block, low, high);
       const Floats scale = Floats::all(scale_of(block));
 #pragma GCC unroll 8
       for (std::size_t r = 0; r < kRows; ++r) {
-        Ints lanes = load_as<Ints>(begin[r] + b * kMatmulLanes);
-        lanes = add_products<kBits>(lanes, low, x[r] + b * kMatmulBlock);
-        lanes = add_products<kBits>(lanes, high, x[r] + b * kMatmulBlock + 64);
+        const Ints lanes = add_products<kBits>(load_as<Ints>(begin[r] + b * kMatmulLanes), low, high, x[r] + b * kMatmulBlock);
         sum[r * kOutputs + c] = sum[r * kOutputs + c] + to_floats(lanes) * scale;
       }
     }
@@ -175,23 +176,51 @@ inline void code_tile(const CodeMatmulRun& run, std::size_t i, std::size_t o, st
   float z[kRows * kOutputs];
   add_lanes<kRows * kOutputs>(sum, z);
   for (std::size_t r = 0; r < n; ++r)
-    for (std::size_t c = 0; c < n_outputs; ++c)
+    for (std::size_t c = 0; c < kOutputs; ++c)
       run.out[(i + r) * run.out_stride + o + c] = z[r * kOutputs + c] * run.scale[i + r] + run.bias[o + c];
+}
+
+// One row: its codes stay in registers while they meet the block of each output.
+template <int kBits>
+inline void code_row(const CodeMatmulRun& run, std::size_t o, std::size_t n_outputs) {
+  constexpr std::size_t kOutputs = kMatvecOutputs;
+  const std::size_t row_nbytes = run.n_blocks * kBlockNbytes<kBits>;
+  const std::uint8_t* w[kOutputs];
+  Floats sum[kOutputs];
+#pragma GCC unroll 8
+  for (std::size_t c = 0; c < kOutputs; ++c) {
+    w[c] = run.w + (o + (c < n_outputs ? c : n_outputs - 1)) * row_nbytes;
+    sum[c] = Floats::zero();
+  }
+  for (std::size_t b = 0; b < run.n_blocks; ++b) {
+    const Bytes first = load_as<Bytes>(run.codes + b * kMatmulBlock), second = load_as<Bytes>(run.codes + b * kMatmulBlock + 64);
+    const Ints begin = load_as<Ints>(run.corrections + b * kMatmulLanes);
+#pragma GCC unroll 8
+    for (std::size_t c = 0; c < kOutputs; ++c) {
+      const std::uint8_t* block = w[c] + b * kBlockNbytes<kBits>;
+      Bytes low, high;
+      load_codes<kBits>(block, low, high);
+      const Ints lanes = add_products<kBits>(add_products<kBits>(begin, low, first), high, second);
+      sum[c] = sum[c] + to_floats(lanes) * Floats::all(scale_of(block));
+    }
+  }
+  float z[kOutputs];
+  add_lanes<kOutputs>(sum, z);
+  for (std::size_t c = 0; c < n_outputs; ++c) run.out[o + c] = z[c] * run.scale[0] + run.bias[o + c];
 }
 
 template <int kBits>
 void code_matmul(const CodeMatmulRun& run) {
   constexpr std::size_t kOutputs = kTileOutputs, kAlone = kMatvecOutputs;
   if (run.n == 1) {
-    for (std::size_t o = 0; o < run.k; o += kAlone)
-      code_tile<kBits, 1, kAlone>(run, 0, o, run.k - o < kAlone ? run.k - o : kAlone);
+    for (std::size_t o = 0; o < run.k; o += kAlone) code_row<kBits>(run, o, run.k - o < kAlone ? run.k - o : kAlone);
     return;
   }
   std::size_t o = 0;
   for (; o + kOutputs <= run.k; o += kOutputs)
-    for (std::size_t i = 0; i < run.n; i += kTileRows) code_tile<kBits, kTileRows, kOutputs>(run, i, o, kOutputs);
+    for (std::size_t i = 0; i < run.n; i += kTileRows) code_tile<kBits, kTileRows, kOutputs>(run, i, o);
   for (; o < run.k; ++o)
-    for (std::size_t i = 0; i < run.n; i += kNarrowRows) code_tile<kBits, kNarrowRows, 1>(run, i, o, 1);
+    for (std::size_t i = 0; i < run.n; i += kNarrowRows) code_tile<kBits, kNarrowRows, 1>(run, i, o);
 }
 
 // --- rows to codes ---------------------------------------------------------------------------------------------------
@@ -231,8 +260,7 @@ inline void correct(const std::int8_t* codes, std::size_t n_blocks, std::int32_t
   for (std::size_t b = 0; b < n_blocks; ++b) {
     Ints sum{};
     if constexpr (kWeightBias<kBits> != 0) {
-      sum = add_products<kBits>(sum, bias, codes + b * kMatmulBlock);
-      sum = add_products<kBits>(sum, bias, codes + b * kMatmulBlock + 64);
+      sum = add_products<kBits>(sum, bias, bias, codes + b * kMatmulBlock);
     }
     for (int p = 0; p < kParts; ++p) sum.part[p] = -sum.part[p];
     memcpy(corrections + b * kMatmulLanes, &sum, sizeof sum);
@@ -257,9 +285,9 @@ void add_piece(const PieceRun& run) {
   const Floats scale = Floats::all(run.scale);
   for (std::size_t i = 0; i < run.n; ++i) {
     const std::int8_t* x = run.codes + i * run.code_stride;
-    Ints lanes = add_products<8>(add_products<8>(Ints{}, low, x), high, x + 64);
+    Ints lanes = add_products<8>(Ints{}, low, high, x);
     if constexpr (kWeightBias<8> != 0) {
-      const Ints extra = add_products<8>(add_products<8>(Ints{}, zero, x), zero, x + 64);
+      const Ints extra = add_products<8>(Ints{}, zero, zero, x);
       for (int p = 0; p < kParts; ++p) lanes.part[p] -= extra.part[p];
     }
     float* kept = run.sums + i * kMatmulLanes;

@@ -68,6 +68,23 @@ class FloatRows {
   std::vector<float> values_, factor_;
 };
 
+// Scratch that begins on a cache line: loads of a whole register do not straddle two.
+template <class T>
+class Lines {
+ public:
+  T* resize(std::size_t n) {
+    bytes_.resize(n * sizeof(T) + 64);
+    return data();
+  }
+  T* data() {
+    const auto at = reinterpret_cast<std::uintptr_t>(bytes_.data());
+    return reinterpret_cast<T*>(bytes_.data() + (64 - at % 64) % 64);
+  }
+
+ private:
+  std::vector<std::byte> bytes_;
+};
+
 // Part of the work of one call: some rows with some outputs, and the scratch of one thread.
 class Part {
  public:
@@ -200,8 +217,8 @@ class Part {
   FloatRows rows_;
   bool whole_;
   std::vector<float> decoded_, sums_, scale_;
-  std::vector<std::int8_t> codes_;
-  std::vector<std::int32_t> corrections_;
+  Lines<std::int8_t> codes_;
+  Lines<std::int32_t> corrections_;
   Tile tile_{};
   std::size_t tile_output_ = ~std::size_t{0}, tile_value_ = 0;  // what tile_ holds: decoded once where all fits
 };

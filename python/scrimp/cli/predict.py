@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import io
-from typing import Any
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from scrimp.cli.options import DataFile, JsonFile, Missing, ModelFile, Out
-from scrimp.cli.outcome import check_outputs, console, hint, write_json
+from scrimp.cli.outcome import check_outputs, console, hint, progress, write_json
 from scrimp.errors import InputError
+
+if TYPE_CHECKING:
+    from scrimp.cli.tabular import TabularModel
 
 
 def predict(model: ModelFile, data: DataFile, out: Out, json_file: JsonFile = None) -> None:
@@ -20,7 +26,6 @@ def predict(model: ModelFile, data: DataFile, out: Out, json_file: JsonFile = No
     """
     from scrimp.cli.tabular import TabularModel
     from scrimp.cost import Meter
-    from scrimp.data import read_table
     from scrimp.tensor_file import replacing
 
     check_outputs(out, json_file, inputs=[model, data])
@@ -28,9 +33,8 @@ def predict(model: ModelFile, data: DataFile, out: Out, json_file: JsonFile = No
         raise InputError(f"cannot tell the format of {out}; known: .csv .npy")
     fitted = TabularModel.load(model)
     with Meter() as meter:
-        table = read_table(data)
-        predicted = fitted.predict(table)
-    _note_unseen(fitted.encoder.unseen(table))
+        predicted, unseen = _predict_batches(fitted, data)
+    _note_unseen(unseen)
     with replacing(out) as file:
         file.write(_csv(fitted.target, predicted) if out.suffix == ".csv" else _npy(predicted))
     result = {"model": str(model), "data": str(data), "out": str(out), "n_rows": len(predicted)}
@@ -38,6 +42,24 @@ def predict(model: ModelFile, data: DataFile, out: Out, json_file: JsonFile = No
     console().print(
         f"{len(predicted):,} predictions of {fitted.target!r} in {out} ({meter.usage.wall_s:.2f} s)"
     )
+
+
+def _predict_batches(fitted: TabularModel, data: Path) -> tuple[NDArray[Any], Counter[str]]:
+    """Predict batch by batch, so that only one is encoded at a time; count rows of unseen categories."""
+    from scrimp.data import TableBatches
+
+    parts: list[NDArray[Any]] = []
+    unseen: Counter[str] = Counter()
+    done = 0
+    with progress("predicting") as show:
+        for table in TableBatches(data):
+            parts.append(fitted.predict(table))
+            unseen.update(fitted.encoder.unseen(table))
+            done += table.n_rows
+            show(f"{done:,} rows")
+    if not done:
+        raise InputError(f"{data}: there are no rows")
+    return np.concatenate(parts), unseen
 
 
 def evaluate(
@@ -63,7 +85,7 @@ def evaluate(
     console().print(f"{fitted.target}: {shown} on {table.n_rows:,} rows of {data}")
 
 
-def _note_unseen(unseen: dict[str, int]) -> None:
+def _note_unseen(unseen: Mapping[str, int]) -> None:
     for name, n in unseen.items():
         hint(f"{n:,} rows have a value of {name!r} that was not there in training; it counts as none")
 

@@ -33,6 +33,7 @@ MAGIC = b"scrimpQ1"
 _HEAD = struct.Struct("<8sII")
 _MAX_TEXT = 1 << 24
 _LARGEST_CRC = (1 << 32) - 1
+_LARGEST = (1 << 64) - 1  # of any integer of a header
 _TABLE_ALIGN, _CODE_ALIGN = 64, 4096
 _INTEGERS = ("rows", "columns", "bits", "seed", "first_row", "tables_crc32c", "codes_crc32c")
 
@@ -223,7 +224,7 @@ def _read_header(file: BinaryIO, path: str | os.PathLike[str]) -> tuple[dict[str
         raise CodecError(f"{path}: the header is damaged or cut short")
     try:
         header = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CodecError(f"{path}: the header is not JSON") from error
     _check_header(header, path)
     return header, _aligned(_HEAD.size + length, _TABLE_ALIGN)
@@ -231,8 +232,8 @@ def _read_header(file: BinaryIO, path: str | os.PathLike[str]) -> tuple[dict[str
 
 def _check_header(header: Any, path: str | os.PathLike[str]) -> None:
     good = isinstance(header, dict) and all(type(header.get(key)) is int for key in _INTEGERS)
-    good = good and header["rows"] >= 0 and header["columns"] >= 0 and header["bits"] in (1, 2, 4, 8)
-    good = good and header["first_row"] >= 0 and header["first_row"] % LEAF_ROWS == 0
+    good = good and all(0 <= header[key] <= _LARGEST for key in _INTEGERS)
+    good = good and header["bits"] in (1, 2, 4, 8) and header["first_row"] % LEAF_ROWS == 0
     if not good or header.get("rounding") not in ("stochastic", "nearest"):
         raise CodecError(f"{path}: the header is not that of a QuantizedMatrix")
 

@@ -65,7 +65,7 @@ def read_tensors(path: str | os.PathLike[str], schema: str) -> tuple[Tensors, di
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except FileNotFoundError as error:
         raise InputError(f"{os.fspath(path)}: no such file") from error
-    except (SafetensorError, OSError, TypeError, ValueError) as error:
+    except (SafetensorError, OSError, TypeError, ValueError, RecursionError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{os.fspath(path)}: damaged, or not a {schema} file ({error})") from error
