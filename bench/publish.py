@@ -1,7 +1,8 @@
 """Run the benches on a quiet machine and write a section of docs/benchmarks.md, its plots and its JSON.
 
 `python bench/publish.py` measures the codecs (five minutes), `python bench/publish.py linear` gradients, Gram
-matrices and fits (four minutes a suite), `python bench/publish.py collectives` all-reduces (four minutes);
+matrices and fits (four minutes a suite), `python bench/publish.py collectives` all-reduces (four minutes),
+`python bench/publish.py predict` products with weights in few bits (three minutes);
 `--from FILE` writes the documents again from a report.
 """
 
@@ -15,11 +16,22 @@ import collectives_page
 import error
 import linear_page
 import plots
+import predict_page
 from run import run
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
-SUITES = {"codecs": ["codecs"], "linear": ["gradient", "gram", "fit"], "collectives": ["collectives"]}
-PAGES = {"linear": linear_page.document, "collectives": collectives_page.document}
+SUITES = {
+    "codecs": ["codecs"],
+    "linear": ["gradient", "gram", "fit"],
+    "collectives": ["collectives"],
+    "predict": ["predict"],
+}
+PAGES = {
+    "linear": linear_page.document,
+    "collectives": collectives_page.document,
+    "predict": predict_page.document,
+}
+
 
 def speed_lines(rows: list[dict]) -> list[str]:
     lines = ["| case | threads | scrimp | of the limit | peers, GB/s |", "|---|---|---|---|---|"]

@@ -128,6 +128,10 @@ def own_collective(ours: str, what: str, value: Callable, bound: float) -> Targe
     return Target("collectives", f"all_reduce 256MB ranks=2 {ours}", "gloo", what, value, bound, True)
 
 
+def predict_target(case: str, peer: str, bound: float) -> Target:
+    return Target("predict", case, peer, f"{peer} time / ours, 2T", ratio, bound, threads=2)
+
+
 MPI = ("MPICH", "Open MPI")
 LONG, RIDGE = "1e6x256", "ridge 1e6x256"
 TARGETS = [
@@ -152,6 +156,10 @@ TARGETS = [
     Target("fit", "logistic", "sklearn Log", "log-loss − sklearn's", excess("log_loss"), 1e-4, True),
     Target("fit", "flights int4", "sklearn Ridge", "R² lost, mean of 5", shortfall("r2_mean"), 0.002, True),
     Target("fit", "flights int4", "sklearn Ridge", "R² lost, worst of 5", shortfall("r2_worst"), 0.003, True),
+    predict_target("int4 rows=1", "ONNX Runtime MatMulNBits 4 fp32", 1),
+    predict_target("int4 rows=1 int8-rows", "ONNX Runtime MatMulNBits 4 int8", 1),
+    predict_target("int4 rows=1", "torch fp32 linear", 4),
+    predict_target("int8 rows=1", "torch fp32 linear", 4),
     *(collective(size, "fp32", "gloo", 7) for size in ("1MB", "16MB", "256MB")),
     collective("256MB", "fp32-no-undo", "gloo", 7),
     *(collective(size, "fp32", mpi, 2) for size in ("1MB", "16MB", "256MB") for mpi in MPI),

@@ -21,7 +21,7 @@ def product(codec: str):
                 lambda: layer(problem.X, out, activations=activations, threads=threads), problem
             )
 
-        return {"scrimp": variant("float32"), "scrimp int8 rows": variant("int8")}
+        return {"scrimp": variant("float32"), "scrimp int8-rows": variant("int8")}
 
     return factory
 

@@ -303,7 +303,7 @@ def _described(reader: SafetensorsReader) -> dict[str, str]:
         if document["schema"] != SCHEMA:
             raise InputError(f"{reader.path}: expected schema {SCHEMA}, got {document['schema']!r}")
         dtypes = {str(name): str(dtype) for name, dtype in document["dtypes"].items()}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{reader.path}: its metadata key {METADATA_KEY} is damaged: {error!r}") from error
