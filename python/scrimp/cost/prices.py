@@ -96,7 +96,7 @@ def _read(path: Path) -> Any:
         return json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
     except OSError as error:
         raise InputError(f"cannot read the price file {path}: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:  # JSONDecodeError, TOMLDecodeError and UnicodeDecodeError are ValueErrors
+    except (ValueError, RecursionError) as error:  # the errors of both decoders are ValueErrors
         kind = "JSON" if path.suffix == ".json" else "TOML"
         raise InputError(f"the price file {path} is not {kind}: {error}") from error
 
