@@ -124,6 +124,9 @@ def on_ranks(comm: Comm):
     resumed.load_state_dict(saved)
     assert train(comm, resumed, range(3, 5)) == rest
 
+    usage = comm.usage
+    assert usage.raw_bytes > 8 * usage.wire_bytes
+
     exact = low_rank(96, 64, 1, 5 + comm.rank)
     want = sum(low_rank(96, 64, 1, 5 + r) for r in range(comm.size)) / comm.size
     PowerSGD(rank=4).all_reduce(comm, [("w", exact)])

@@ -150,11 +150,14 @@ class PowerSGD:
         ps, p_all = _pieces([m.p.size for m in found])
         for m, g, p in zip(found, flat, ps, strict=True):
             _core.low_rank_project(g, m.memory, m.p, m.q, self.rank, p)
+        before = comm.usage
         try:
             finite = self._factors(comm, found, ps, p_all)
         except BaseException:
             self._forget(found, flat)
             raise
+        if comm.size > 1:
+            comm.count_raw(sum(g.size for g in flat), before)
         if finite is None:
             self._forget(found, flat)
             self.skipped += 1
