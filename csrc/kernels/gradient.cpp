@@ -16,6 +16,7 @@ template <class E, class T>
 auto kernel_of(const LossKernels& loss) {
   if constexpr (std::is_same_v<T, float>) {
     if constexpr (std::is_same_v<E, float>) return loss.f32;
+    else if constexpr (std::is_same_v<E, Nibbles>) return loss.u4;
     else return loss.i8;
   } else {
     if constexpr (std::is_same_v<E, float>) return loss.f32_f64;
@@ -48,7 +49,7 @@ class LeafGradient {
  public:
   LeafGradient(const GradientArgs& args, const LossKernels& loss, const CodeWeights<T>& weights)
       : args_(args), loss_(loss), weights_(weights), rows_(args.x), y_(kChunkRows * args.y.d), weight_(kChunkRows),
-        z_(2 * args.k * kBlockRows), g_(args.k * args.x.d), sum_(args.k * args.x.d), g0_(args.k) {}
+        z_(2 * args.k * kBlockRows), wide_(sizeof(E) == 1 && sizeof(T) == 4 ? wide_rows_size(args.x.d) + 16 : 16), g_(args.k * args.x.d), sum_(args.k * args.x.d), g0_(args.k) {}
 
   void run(std::size_t begin, std::size_t end, const double* noise, double* out) {
     std::fill(sum_.begin(), sum_.end(), 0.0);
@@ -61,7 +62,7 @@ class LeafGradient {
  private:
   void add_chunk(std::size_t begin, std::size_t n) {
     std::fill(g_.begin(), g_.end(), T{0});
-    const std::size_t step = std::max(kBlockRows, kReadBytes / (args_.x.d * sizeof(E) + 1) / kBlockRows * kBlockRows);
+    const std::size_t step = rows_.template in_place<E>() ? n : std::max(kBlockRows, kReadBytes / (args_.x.d * sizeof(E) + 1) / kBlockRows * kBlockRows);
     for (std::size_t i = 0; i < n; i += step) add_rows(begin + i, std::min(step, n - i));
     for (std::size_t i = 0; i < g_.size(); ++i) sum_[i] += static_cast<double>(g_[i]);
   }
@@ -73,10 +74,14 @@ class LeafGradient {
     const bool y_is_class = loss_.over_outputs && args_.y.d != args_.k;
     kernel_of<E, T>(loss_)({rows.x, rows.stride, n, args_.x.d, args_.k, weights_.w.data(), weights_.bias.data(), y_.data(),
                             args_.weight.data ? weight_.data() : nullptr, static_cast<T>(args_.parameter), y_is_class,
-                            rows.in_place, z_.data(), g_.data(), g0_.data(), &value_});
+                            rows.in_place, z_.data(), aligned(wide_), g_.data(), g0_.data(), &value_});
     if (!args_.weight.data) total_weight_ += static_cast<double>(n);
     else
       for (std::size_t i = 0; i < n; ++i) total_weight_ += static_cast<double>(weight_[i]);
+  }
+
+  static T* aligned(std::vector<T>& values) {
+    return reinterpret_cast<T*>((reinterpret_cast<std::uintptr_t>(values.data()) + 63) / 64 * 64);
   }
 
   void write(const double* noise, double* out) {
@@ -98,7 +103,7 @@ class LeafGradient {
   const LossKernels& loss_;
   const CodeWeights<T>& weights_;
   RowReader rows_;
-  std::vector<T> y_, weight_, z_, g_;
+  std::vector<T> y_, weight_, z_, wide_, g_;
   std::vector<double> sum_, g0_;
   double value_ = 0, total_weight_ = 0;
 };
@@ -130,6 +135,7 @@ const LossKernels& find_loss(const std::string& name) {
 
 void gradient_leaves(const GradientArgs& args, double* out) {
   const LossKernels& loss = find_loss(args.loss);
+  if (args.x.element == Element::kU4 && !args.precise) return run_leaves<Nibbles, float>(args, loss, out);
   if (args.x.is_codes()) return args.precise ? run_leaves<std::int8_t, double>(args, loss, out) : run_leaves<std::int8_t, float>(args, loss, out);
   if (!args.precise) return run_leaves<float, float>(args, loss, out);
   if (args.x.element == Element::kF64) return run_leaves<double, double>(args, loss, out);

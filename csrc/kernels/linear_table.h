@@ -9,6 +9,11 @@ namespace scrimp {
 constexpr std::size_t kLeafRows = 4096;  // float sums over rows run over leaves of so many global rows (DESIGN "Leaves")
 constexpr std::size_t kBlockRows = 8;    // rows that stay in cache between the product and the gradient
 
+// Two codes of a row in 4 bits: byte i of a row of h = ⌈d/2⌉ bytes holds the codes i and i + h, each plus 8.
+struct Nibbles {
+  std::uint8_t both;
+};
+
 // Loss, slope and gradient of `n` rows x[i] (elements of type E, contiguous, `stride` elements apart), accumulated.
 template <class E, class T>
 struct GradientRun {
@@ -23,16 +28,21 @@ struct GradientRun {
   bool y_is_class;
   bool in_place;    // rows lie where the caller keeps them, so the next ones are worth fetching
   T* z;             // scratch [2][k][kBlockRows]
+  T* rows;          // scratch of wide_rows_size(d), aligned to 64, for codes as floats
   T* g;             // [k][d]
   double* g0;       // [k]
   double* value;
 };
+
+constexpr std::size_t wide_row_size(std::size_t d) { return (d + 15) / 16 * 16; }
+constexpr std::size_t wide_rows_size(std::size_t d) { return kBlockRows * wide_row_size(d); }
 
 struct LossKernels {
   const char* name;
   bool over_outputs;  // couples the k outputs of a row
   void (*f32)(const GradientRun<float, float>&);
   void (*i8)(const GradientRun<std::int8_t, float>&);
+  void (*u4)(const GradientRun<Nibbles, float>&);
   void (*f32_f64)(const GradientRun<float, double>&);
   void (*f64_f64)(const GradientRun<double, double>&);
   void (*i8_f64)(const GradientRun<std::int8_t, double>&);

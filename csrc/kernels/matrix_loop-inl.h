@@ -4,24 +4,40 @@
 #include <cmath>
 
 #include "core/rng.h"
+#include "kernels/leaf-inl.h"
 #include "kernels/linear_table.h"
 
 namespace scrimp {
 namespace {
 
 // Adds each column's distance from the integers: 0 while all are integers, NaN for ever once one is NaN or infinite.
+template <class E, int kRows>
+inline void range_of_rows(const E* __restrict x, std::ptrdiff_t stride, const RangeRun<E>& run) {
+  E *__restrict low = run.low, *__restrict high = run.high, *__restrict apart = run.apart;
+  for (std::size_t j = 0; j < run.d; ++j) {
+    E least = low[j], most = high[j], away = apart[j];
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r) {
+      const E value = x[r * stride + static_cast<std::ptrdiff_t>(j)];
+      least = value < least ? value : least;
+      most = value > most ? value : most;
+      const E rounded = sizeof(E) == sizeof(float) ? static_cast<E>(rintf(static_cast<float>(value))) : static_cast<E>(rint(static_cast<double>(value)));
+      const E distance = value - rounded;
+      away += distance < 0 ? -distance : distance;
+    }
+    low[j] = least;
+    high[j] = most;
+    apart[j] = away;
+  }
+}
+
 template <class E>
 bool range_rows(const E* x, std::ptrdiff_t stride, const RangeRun<E>& run) {
-  E *__restrict low = run.low, *__restrict high = run.high, *__restrict apart = run.apart;
-  for (std::size_t r = 0; r < run.n; ++r, x += stride) {
-    for (std::size_t j = 0; j < run.d; ++j) {
-      low[j] = x[j] < low[j] ? x[j] : low[j];
-      high[j] = x[j] > high[j] ? x[j] : high[j];
-      const E rounded = sizeof(E) == sizeof(float) ? static_cast<E>(rintf(static_cast<float>(x[j]))) : static_cast<E>(rint(static_cast<double>(x[j])));
-      const E distance = x[j] - rounded;
-      apart[j] += distance < 0 ? -distance : distance;
-    }
-  }
+  constexpr int kTogether = 8;
+  std::size_t r = 0;
+  for (; r + kTogether <= run.n; r += kTogether, x += kTogether * stride) range_of_rows<E, kTogether>(x, stride, run);
+  for (; r < run.n; ++r, x += stride) range_of_rows<E, 1>(x, stride, run);
+  const E* apart = run.apart;
   bool finite = true;
   for (std::size_t j = 0; j < run.d; ++j) finite &= apart[j] == apart[j];
   return finite;
@@ -57,7 +73,7 @@ template <class E>
 inline void round_nearest(const QuantizeRun<E>& run, const float* __restrict steps, std::int8_t* __restrict codes) {
   const std::int32_t levels = run.levels, centre = run.centre;
   for (std::size_t j = 0; j < run.d; ++j) {
-    std::int32_t code = static_cast<std::int32_t>(rintf(steps[j]));
+    std::int32_t code = round_even(steps[j]);
     code = code < 0 ? 0 : code > levels ? levels : code;
     codes[j] = static_cast<std::int8_t>(code - centre);
   }
@@ -68,7 +84,7 @@ inline void round_stochastic(const QuantizeRun<E>& run, const float* __restrict 
                              std::int8_t* __restrict codes, std::uint32_t* __restrict fraction) {
   const std::int32_t top = run.levels << 16, centre = run.centre;
   for (std::size_t j = 0; j < run.d; ++j) {
-    std::int32_t fixed = static_cast<std::int32_t>(rintf(steps[j] * 65536.0f));
+    std::int32_t fixed = round_even(steps[j] * 65536.0f);
     fixed = fixed < 0 ? 0 : fixed > top ? top : fixed;
     codes[j] = static_cast<std::int8_t>(((fixed + static_cast<std::int32_t>(bits[j])) >> 16) - centre);
     fraction[j] = static_cast<std::uint32_t>(fixed) & 0xffffu;
@@ -104,11 +120,23 @@ inline QuantizeRun<E> columns_of(QuantizeRun<E> run, std::size_t begin, std::siz
   return run;
 }
 
+// sum[j] += Σ_r weight[r]·x[r][j] over kRows rows, row after row.
+template <class E, int kRows>
+inline void add_columns(const QuantizeRun<E>& run, std::size_t first, const E* __restrict x) {
+  double weight[kRows];
+  for (int r = 0; r < kRows; ++r) weight[r] = run.weight ? run.weight[first + r] : 1.0;
+  double* __restrict sum = run.sum;
+  for (std::size_t j = 0; j < run.d; ++j) {
+    double total = sum[j];
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r) total += weight[r] * static_cast<double>(x[r * run.stride + static_cast<std::ptrdiff_t>(j)]);
+    sum[j] = total;
+  }
+}
+
 template <class E>
 inline void quantize_columns(const QuantizeRun<E>& run, std::size_t r, const E* x, std::uint64_t index, std::int8_t* codes) {
   const double weight = run.weight ? run.weight[r] : 1.0;
-  double* __restrict sum = run.sum;
-  for (std::size_t j = 0; j < run.d; ++j) sum[j] += weight * static_cast<double>(x[j]);
   float steps[kQuantizeColumns];
   steps_of(run, x, steps);
   if (!run.stochastic) return round_nearest(run, steps, codes);
@@ -125,6 +153,8 @@ void quantize_rows(const QuantizeRun<E>& run) {
     const QuantizeRun<E> part = columns_of(run, begin, left < kQuantizeColumns ? left : kQuantizeColumns);
     for (std::size_t r = 0; r < run.n; ++r) {
       const E* x = run.x + static_cast<std::ptrdiff_t>(r) * run.stride + begin;
+      if (r % kBlockRows == 0 && r + kBlockRows <= run.n) add_columns<E, kBlockRows>(part, r, x);
+      if (r >= run.n / kBlockRows * kBlockRows) add_columns<E, 1>(part, r, x);
       quantize_columns(part, r, x, run.index + r * run.d + begin, run.codes + r * run.d + begin);
     }
   }

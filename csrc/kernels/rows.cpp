@@ -14,6 +14,11 @@ const std::byte* row_at(const MatrixView& view, std::size_t i) {
 
 template <class S, class T>
 void convert_row(const std::byte* p, std::ptrdiff_t stride, std::size_t d, T* out) {
+  if (stride == sizeof(S) && reinterpret_cast<std::uintptr_t>(p) % alignof(S) == 0) {
+    const S* values = reinterpret_cast<const S*>(p);
+    for (std::size_t j = 0; j < d; ++j) out[j] = static_cast<T>(values[j]);
+    return;
+  }
   for (std::size_t j = 0; j < d; ++j, p += stride) {
     S value;
     std::memcpy(&value, p, sizeof value);
@@ -67,6 +72,20 @@ bool lies_as(const MatrixView& view) {
 }  // namespace
 
 template <class E>
+bool RowReader::in_place() const {
+  return lies_as<E>(view_);
+}
+
+template bool RowReader::in_place<float>() const;
+template bool RowReader::in_place<double>() const;
+template bool RowReader::in_place<std::int8_t>() const;
+
+template <>
+bool RowReader::in_place<Nibbles>() const {
+  return true;
+}
+
+template <class E>
 Rows<E> RowReader::read(std::size_t begin, std::size_t n) {
   if (lies_as<E>(view_))
     return {reinterpret_cast<const E*>(row_at(view_, begin)), view_.row_stride / static_cast<std::ptrdiff_t>(sizeof(E)), true};
@@ -74,6 +93,11 @@ Rows<E> RowReader::read(std::size_t begin, std::size_t n) {
   E* out = reinterpret_cast<E*>(scratch_.data());
   for (std::size_t i = 0; i < n; ++i) read_row<E>(view_, begin + i, out + i * view_.d);
   return {out, static_cast<std::ptrdiff_t>(view_.d)};
+}
+
+template <>
+Rows<Nibbles> RowReader::read<Nibbles>(std::size_t begin, std::size_t) {
+  return {reinterpret_cast<const Nibbles*>(row_at(view_, begin)), view_.row_stride, true};
 }
 
 template Rows<float> RowReader::read<float>(std::size_t, std::size_t);

@@ -32,9 +32,14 @@ class RowReader {
  public:
   explicit RowReader(const MatrixView& view) : view_(view) {}
 
-  // Rows [begin, begin + n). float: any float element. double: any float element. int8: codes. Valid until the next call.
+  // Rows [begin, begin + n). float, double: any float element. int8: codes. Nibbles: codes of 4 bits, as they are.
+  // Valid until the next call.
   template <class E>
   Rows<E> read(std::size_t begin, std::size_t n);
+
+  // Whether such rows are handed out where they lie.
+  template <class E>
+  bool in_place() const;
 
  private:
   const MatrixView view_;
