@@ -1,7 +1,8 @@
 #pragma once
 // Collectives in shared memory: every rank writes its encoded slices where all can read, owners add them up out of the
 // peers' memory and leave the encoded result there, everybody decodes it. The caller's arrays and residuals are as before
-// unless a call returns; an array of the segment may also hold the whole result. Byte for byte what python/scrimp/comm/collectives.py computes.
+// unless a call returns; an array of the segment may also hold the whole result. Byte for byte what
+// python/scrimp/comm/collectives.py computes.
 #include <cstddef>
 #include <cstdint>
 #include <string>

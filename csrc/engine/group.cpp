@@ -160,6 +160,7 @@ void Group::wait(Waitable& what, double timeout_s, const std::string& label) {
       if (idle < spins_) {
         cpu_pause();
       } else if (idle < spins_ + kYields) {
+        if (idle == spins_) ++long_waits_;
         std::this_thread::yield();
       } else {
         progress = sleep(what, waited_s, timeout_s, label);

@@ -1,6 +1,7 @@
 #pragma once
 // The processes of one machine that work together: barrier, byte exchange between any peers at once, and the end of all
 // waiting when one of them dies, fails, gets stuck or leaves. Knows bytes and ranks; nothing of codecs or of Python.
+#include <algorithm>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -59,6 +60,15 @@ class Group {
   double timeout_s() const { return timeout_s_; }
   // Whether every rank has a core; all ranks answer alike.
   bool has_cores_for_all() const { return size() <= control_->cores; }
+  // Waits of this rank that outlasted spinning: its peers did not run.
+  std::uint64_t long_waits() const { return long_waits_; }
+  // Whether ranks lacked cores lately. After a note that they did it is so 2 times, after the next 4, … 64 times; then it is
+  // worth another look. All ranks note alike, after what all have heard.
+  void note_crowd(bool crowded) {
+    patience_ = crowded ? std::min(2 * patience_, 64) : 1;
+    crowded_ = crowded ? patience_ : 0;
+  }
+  bool crowded() { return crowded_ > 0 && crowded_-- > 0; }
 
   // Called about ten times a second while asleep and after a signal; what it throws ends the wait and the group.
   void on_wait(std::function<void()> poll) { poll_ = std::move(poll); }
@@ -141,7 +151,8 @@ class Group {
   std::byte* bytes_;
   std::shared_ptr<std::vector<Extent>> outboxes_;
   int rank_;
-  int last_outbox_ = 0;
+  int last_outbox_ = 0, crowded_ = 0, patience_ = 1;
+  std::uint64_t long_waits_ = 0;
   std::vector<std::uint64_t> beats_;  // of all ranks when the present wait began
   std::shared_ptr<Arena> arena_;
   std::vector<Extent> arrays_;  // of the peers' arenas
