@@ -16,7 +16,6 @@ from contestants.data import normal
 from contestants.ranks import Calls, Cases, serve, workers
 from scrimp.comm import Comm
 
-
 MISSING: set[str] = set()  # hooks that have been named
 
 
