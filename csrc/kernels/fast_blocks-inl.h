@@ -17,11 +17,12 @@ struct GroupValues {
   std::uint64_t key, index;
 };
 
-// Fetches what the next group has in the place of the block at x (a group is read for its maxima first, so less would fetch
-// what is there already), but at least 4 KB ahead.
+// Fetches what lies 16 KB ahead of a block: beyond the group, which is read whole for its maxima first, and far enough for
+// memory (64 MB of int4: 16 KB ahead 44-50 GB/s, 8 KB 35, 4 KB 25; in the caches 8 KB and 16 KB are equal).
 template <std::uint32_t kBlock>
 inline void prefetch_group(const float* x) {
-  prefetch_ahead<kBlock>(x, kGroup * kBlock < 1024 ? 1024 : kGroup * kBlock);
+  static_assert(kGroup * kBlock <= 4096);
+  prefetch_ahead<kBlock>(x, 4096);
 }
 
 // encode writes kGroup blocks, or returns false: then the header's way is taken. decode reads one full block.
