@@ -19,10 +19,19 @@ inline std::string describe(const py::array& a) {
   return (a.flags() & py::array::c_style) ? text : text + " (not contiguous)";
 }
 
+// Whether an array holds T in native byte order. The number of the type answers at once; dtypes that are equal under
+// another number (long and long long) are compared.
+template <class T>
+inline bool holds(const py::array& a) {
+  const py::dtype dtype = a.dtype();
+  if (dtype.num() == py::dtype::num_of<T>() && (dtype.byteorder() == '=' || dtype.byteorder() == '|')) return true;
+  return dtype.equal(py::dtype::of<T>());
+}
+
 // A contiguous array of T with `ndim` dimensions (-1: any), for reading.
 template <class T>
 inline const T* in_array(const py::array& a, const char* name, int ndim = 1) {
-  const bool fits = a.dtype().equal(py::dtype::of<T>()) && (ndim < 0 || a.ndim() == ndim) && (a.flags() & py::array::c_style);
+  const bool fits = holds<T>(a) && (ndim < 0 || a.ndim() == ndim) && (a.flags() & py::array::c_style);
   if (!fits)
     require(false, name, " must be a contiguous ", ndim < 0 ? std::string() : std::to_string(ndim) + "-D ",
             std::string(py::str(py::dtype::of<T>())), " array, got ", describe(a));
@@ -41,12 +50,11 @@ inline T* out_array(py::array& a, const char* name, std::size_t size, int ndim =
 // Any float16, float32 or float64 array of native byte order, whatever its shape and strides.
 inline FloatView float_view(const py::array& a, const char* name) {
   FloatView view;
-  const py::dtype dtype = a.dtype();
-  if (dtype.equal(py::dtype::of<float>())) {
+  if (holds<float>(a)) {
     view.type = FloatType::kF32;
-  } else if (dtype.equal(py::dtype::of<double>())) {
+  } else if (holds<double>(a)) {
     view.type = FloatType::kF64;
-  } else if (dtype.kind() == 'f' && dtype.itemsize() == 2 && dtype.byteorder() == '=') {
+  } else if (const py::dtype dtype = a.dtype(); dtype.kind() == 'f' && dtype.itemsize() == 2 && dtype.byteorder() == '=') {
     view.type = FloatType::kF16;
   } else {
     throw py::type_error(std::string(name) + " must be a float16, float32 or float64 array of native byte order, got " +

@@ -40,12 +40,17 @@ SCRIMP_HD constexpr float lloyd_limit(std::uint32_t t) {
   return (lloyd_level<kBits>(t) + lloyd_level<kBits>(t + 1)) * 0.5f;
 }
 
+template <std::uint32_t t>
+struct LevelIndex {
+  static constexpr std::uint32_t value = t;
+};
+
 // Calls use(t) for t = 0…n-1 known to the compiler. With masks instead of choices, no value decides on a branch, and the
 // loops around it vectorise.
 template <std::uint32_t n, std::uint32_t t = 0, class Use>
 SCRIMP_HD void each_level(Use use) {
   if constexpr (t < n) {
-    use.template operator()<t>();
+    use(LevelIndex<t>());
     each_level<n, t + 1>(use);
   }
 }
@@ -62,10 +67,10 @@ SCRIMP_HD void lloyd_choose(float u, std::uint32_t& code, float& level) {
   constexpr std::uint32_t kHalf = 1u << (kBits - 1);
   const float magnitude = fabsf(u);
   std::uint32_t k = 0, bits = float_bits(lloyd_level<kBits>(0));
-  each_level<kHalf - 1>([&]<std::uint32_t t>() {
-    const std::uint32_t above = magnitude > lloyd_limit<kBits>(t);
+  each_level<kHalf - 1>([&](auto t) {
+    const std::uint32_t above = magnitude > lloyd_limit<kBits>(t.value);
     k += above;
-    bits += lloyd_rise<kBits>(t) & (0 - above);
+    bits += lloyd_rise<kBits>(t.value) & (0 - above);
   });
   const std::uint32_t negative = u < 0;
   code = kHalf + (k ^ (0 - negative));  // -1 - k where negative
@@ -77,7 +82,7 @@ SCRIMP_HD float lloyd_value(std::uint32_t code) {
   constexpr std::uint32_t kHalf = 1u << (kBits - 1);
   const std::uint32_t negative = code < kHalf, k = (code - kHalf) ^ (0 - negative);
   std::uint32_t bits = float_bits(lloyd_level<kBits>(0));
-  each_level<kHalf - 1>([&]<std::uint32_t t>() { bits += lloyd_rise<kBits>(t) & (0 - static_cast<std::uint32_t>(k > t)); });
+  each_level<kHalf - 1>([&](auto t) { bits += lloyd_rise<kBits>(t.value) & (0 - static_cast<std::uint32_t>(k > t.value)); });
   return bits_float(bits | negative << 31);
 }
 
