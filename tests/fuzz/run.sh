@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Usage: tests/fuzz/run.sh [SECONDS]. Fuzzes every native decode under ASan and UBSan (clang, libFuzzer), then unpack
-# (Python, if scrimp is installed). Ends with 1 at the first finding. FUZZ_BUILD keeps the build; SCRIMP_ISA chooses kernels.
+# Usage: tests/fuzz/run.sh [SECONDS]. Fuzzes every native decode under ASan and UBSan (clang, libFuzzer), then unpack and
+# the readers of files (Python, if scrimp is installed). Ends with 1 at the first finding. FUZZ_BUILD keeps the build;
+# SCRIMP_ISA chooses kernels.
 set -euo pipefail
 seconds=${1:-20}
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
@@ -18,4 +19,5 @@ fi
 grep -E "stat::number_of_executed_units|DONE" "$log"
 if python -c 'import scrimp' 2>/dev/null; then
   python "$root/tests/fuzz/fuzz_unpack.py" "$seconds"
+  python "$root/tests/fuzz/fuzz_files.py" "$seconds"
 fi
