@@ -71,6 +71,19 @@ def test_many_classes_agree_with_newton(digits):
     assert mine.coef_.shape == (4, 64)
 
 
+def test_a_sample_saves_most_passes_over_the_rows():
+    rng = np.random.default_rng(0)
+    x = (rng.normal(size=(30_000, 20)) @ rng.normal(size=(20, 20)) + 1).astype(np.float32)
+    score = x @ rng.normal(size=(20, 3)) / 5
+    for y in (score[:, 0] + rng.logistic(size=len(x)) > 0, (score + rng.gumbel(size=score.shape)).argmax(1)):
+        model = LogisticRegression(tol=1e-6).fit(x, y)
+        assert model.n_iter_[0] <= 8  # scikit-learn's lbfgs: 20 to 60
+        best = best_of(x.astype(np.float64), y, 1.0)
+        assert log_loss(y, model.predict_proba(x)) == pytest.approx(
+            log_loss(y, best.predict_proba(x)), abs=1e-6
+        )
+
+
 def test_c_is_one_over_alpha(cancer):
     x, y = cancer
     one, two = LogisticRegression(4.0).fit(x, y), LogisticRegression(C=0.25).fit(x, y)
@@ -234,3 +247,32 @@ def test_partial_fit_goes_on_after_fit(cancer):
 def test_wrong_options_are_named(cancer, model, message):
     with pytest.raises(ValueError, match=message):
         model.fit(*cancer)
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+@pytest.mark.parametrize("classes", [2, 3])
+def test_quantized_rows_come_first_and_the_rows_themselves_decide(bits, classes):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(20_000, 10)).astype(np.float32)
+    y = (2 * x @ rng.normal(size=(10, classes)) + rng.gumbel(size=(20_000, classes))).argmax(1)
+    exact, refined, coarse = (
+        LogisticRegression(tol=1e-6, **way).fit(x, y)
+        for way in ({}, {"data_bits": bits}, {"data_bits": bits, "refine": False})
+    )
+    assert "passes over quantized rows" in refined.solver_
+    assert "passes over quantized rows" not in coarse.solver_
+    off = [np.abs(m.predict_proba(x) - exact.predict_proba(x)).max() for m in (refined, coarse)]
+    assert off[0] < 1e-4
+    assert off[1] > 10 * off[0]
+
+
+def test_a_refined_fit_resumes_in_either_part(tmp_path):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(20_000, 10)).astype(np.float32)
+    y = (x @ rng.normal(size=10) + rng.logistic(size=20_000) > 0).astype(int)
+    whole = LogisticRegression(data_bits=4, tol=1e-6).fit(x, y)
+    path = tmp_path / "state"
+    first = LogisticRegression(data_bits=4, tol=1e-6, checkpoint=path).fit(x, y)
+    again = LogisticRegression(data_bits=4, tol=1e-6, checkpoint=path).fit(x, y)
+    assert whole.coef_.tobytes() == first.coef_.tobytes() == again.coef_.tobytes()
+    assert (tmp_path / "state.coarse").exists()

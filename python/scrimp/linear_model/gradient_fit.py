@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import warnings
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,13 +26,15 @@ from scrimp.train.linear import (
     LinearObjective,
     pilot_rows,
     sample_rows,
+    sample_units,
     take_pilot,
 )
-from scrimp.train.newton import Start, newton_start
+from scrimp.train.newton import SIZE, Start, newton_start
 from scrimp.train.shared_rows import SharedRows
 from scrimp.train.stopping import ENOUGH_MEMORIES, SETTLED_MEMORIES, enough_epochs, memory_of
 from scrimp.usage import Usage
 
+COARSE_TOL = 1e-3  # relative norm of the gradient on quantized rows, before finer rows are read
 LBFGS_ITERATIONS, SGD_EPOCHS = 300, 20
 FEW_VALUES, FEW_ROWS_TOL = 1 << 16, 1e-13  # rows of so few values are fitted to all digits: it takes no time
 PRECISE_VALUES = 1 << 22  # rows of fewer values are multiplied in float64: it takes no time
@@ -63,6 +65,8 @@ class Found(NamedTuple):
         Of the preparation too.
     is_near : bool
         Whether the start was the solution for a sample of the rows.
+    coarse_passes : int
+        Over quantized rows, before those of `fit` over the rows as they came.
     """
 
     w: NDArray[np.float64]
@@ -72,6 +76,7 @@ class Found(NamedTuple):
     rate: float
     usage: Usage
     is_near: bool = False
+    coarse_passes: int = 0
 
     @property
     def scatter(self) -> NDArray[np.float64]:
@@ -84,7 +89,13 @@ class Found(NamedTuple):
     def how(self) -> str:
         """What was done, in words."""
         start = "Newton's method on a sample, " if self.is_near else ""
-        return f"{start}{self.fit.n_iter} passes, {self.fit.stop}"
+        coarse = f"{self.coarse_passes} passes over quantized rows, " if self.coarse_passes else ""
+        return f"{start}{coarse}{self.fit.n_iter} passes, {self.fit.stop}"
+
+    @property
+    def n_iter(self) -> int:
+        """Passes, over quantized rows too."""
+        return self.coarse_passes + self.fit.n_iter
 
 
 class GradientFit:
@@ -142,17 +153,40 @@ class GradientFit:
         known : Known, optional
         """
         with Meter() as meter:
-            data, objective, rate = self._prepare(inputs, loss, alpha, solver, delta, bias)
-            near = _near_start(data, objective) if solver == "lbfgs" else None
+            data, objective, rate, near = self._prepare(inputs, loss, alpha, solver, delta, bias)
         start, changes = objective.start(np.float32 if solver == "sgd" else np.float64), {}
         if near is not None:
-            objective = replace(objective, units=near.units)
             start, changes = objective.start(np.float64, near.theta), {"gradient_scale": near.gradient_norm}
         if known is not None:
             start = objective.start(start.dtype.type, objective.centred(known.coef.T, known.intercept))
+        coarse = None
+        if solver == "lbfgs" and self._is_refined(inputs, data):
+            coarse, changes = self._on_codes(objective, start, data, changes)
+            start, data = coarse.w, (inputs.X, *data[1:])
         fit = self._minimize(objective, start, data, solver, rate, **changes)
+        usage = meter.usage + fit.usage + (Usage() if coarse is None else coarse.usage)
         w, intercept = objective.weights(fit.w)
-        return Found(w, intercept, objective, fit, rate, meter.usage + fit.usage, near is not None)
+        coarse_passes = 0 if coarse is None else coarse.n_iter
+        return Found(w, intercept, objective, fit, rate, usage, near is not None, coarse_passes)
+
+    def _is_refined(self: Any, inputs: Inputs, data: tuple[Any, ...]) -> bool:
+        """Whether passes over quantized rows are followed by passes over the rows as they came."""
+        has_finer = isinstance(data[0], CodeRows) and not isinstance(inputs.X, QuantizedMatrix)
+        return has_finer and getattr(self, "refine", False) == "auto" and self.budget is None
+
+    def _on_codes(
+        self: Any,
+        objective: LinearObjective,
+        start: NDArray[Any],
+        data: tuple[Any, ...],
+        changes: dict[str, Any],
+    ) -> tuple[Fit, dict[str, Any]]:
+        """Fit the quantized rows, as far as their rounding makes sense; return options for what follows."""
+        if "gradient_scale" not in changes:
+            changes = {"gradient_scale": float(np.linalg.norm(objective(start, data)[1]))}
+        path = None if self.checkpoint is None else f"{os.fspath(self.checkpoint)}.coarse"
+        own = {"tol": max(self.tol, COARSE_TOL), "checkpoint": path}
+        return self._minimize(objective, start, data, "lbfgs", 1.0, **changes, **own), changes
 
     def _prepare(
         self: Any,
@@ -162,8 +196,8 @@ class GradientFit:
         solver: str,
         delta: float,
         bias: bool,
-    ) -> tuple[tuple[Any, ...], LinearObjective, float]:
-        """Quantize the rows if asked for, find means, units and step."""
+    ) -> tuple[tuple[Any, ...], LinearObjective, float, Start | None]:
+        """Quantize the rows if asked for, find means and units; a step for sgd, a start for lbfgs."""
         rows, n = inputs.X, len(inputs.y)
         precise = solver != "sgd" and (rows.shape[0] * rows.shape[1] <= PRECISE_VALUES or self.tol < 1e-5)
         sizes = DOUBLE_SIZES if precise else SINGLE_SIZES
@@ -179,16 +213,18 @@ class GradientFit:
             whole = SharedRows(single(), inputs.X, inputs.y, inputs.weight, 0, self.threads)
             mean, y_mean = whole.moments()
             centre = y_mean if loss in ("squared", "huber") else centre
-        bend, penalty = CURVATURE[loss], alpha / total
-        pilot = take_pilot(rows, mean, float(penalty.max()), bend, stochastic=solver == "sgd")
-        rate = pilot.learning_rate(self.batch_size, n, self.momentum)
+        bend, penalty, bias = CURVATURE[loss], alpha / total, bias and self.fit_intercept
+        rate, near = 1.0, None
+        if solver == "sgd":
+            pilot = take_pilot(rows, mean, float(penalty.max()), bend, stochastic=True)
+            units, rate = pilot.units, pilot.learning_rate(self.batch_size, n, self.momentum)
+        else:
+            near = _near_start(rows, inputs, mean, loss, penalty, bias)
+            units = near.units if near else sample_units(rows, mean, float(penalty.max()), bend)
         rate = rate if self.learning_rate == "auto" else float(self.learning_rate)
-        bias = bias and self.fit_intercept
-        objective = LinearObjective(
-            loss, mean, centre, pilot.units, penalty, bias, precise, self.threads, delta
-        )
+        objective = LinearObjective(loss, mean, centre, units, penalty, bias, precise, self.threads, delta)
         weight = () if inputs.weight is None else (inputs.weight * (n / total),)
-        return (rows, inputs.y, *weight), objective, rate
+        return (rows, inputs.y, *weight), objective, rate, near
 
     def _minimize(
         self: Any,
@@ -265,14 +301,19 @@ class GradientFit:
         return product(rows, self.coef_.T, self.intercept_, threads=self.threads)
 
 
-def _near_start(data: tuple[Any, ...], objective: LinearObjective) -> Start | None:
+def _near_start(
+    X: Any, inputs: Inputs, mean: NDArray[np.float64], loss: str, penalty: NDArray[np.float64], bias: bool
+) -> Start | None:
     """Fit a sample of the rows by Newton's method, where the loss is a logistic one."""
-    X, y, *weight = data
-    rows = pilot_rows(len(y))
-    z = sample_rows(X, rows) - objective.mean
-    shares = weight[0][rows] if weight else None
-    penalty = float(objective.penalty.max())
-    return newton_start(z, y[rows], shares, objective.loss, penalty, objective.bias, len(objective.penalty))
+    if loss not in ("logistic", "softmax") or (len(mean) + bias) * len(penalty) > SIZE:
+        return None
+    rows = pilot_rows(len(inputs.y))
+    z = sample_rows(X, rows) - mean
+    shares = None if inputs.weight is None else inputs.weight[rows]
+    if shares is not None and not shares.any():
+        return None
+    is_whole = len(rows) == len(inputs.y)
+    return newton_start(z, inputs.y[rows], shares, loss, float(penalty.max()), bias, len(penalty), is_whole)
 
 
 def is_narrow(X: Any) -> bool:

@@ -34,7 +34,7 @@ class Classifier(GradientFit, Persistent, ClassifierMixin, BaseEstimator):  # ty
         known = known if known is None else known.for_classes(labels.classes)
         found = self._by_loss(inputs, labels.loss, np.full(k, alpha), solver, bias=True, known=known)
         self._keep_classes(found, labels)
-        self.n_iter_ = np.array([max(1, found.fit.n_iter)])  # the pass that found a sample's solution good
+        self.n_iter_ = np.array([max(1, found.n_iter)])  # the pass that found a sample's solution good
         self.solver_ = f"{solver}: {reason}; {found.how}"
         self.bill_ = bill(found.usage)
         return found
@@ -116,6 +116,7 @@ class LogisticRegression(Classifier):
         fit_intercept: bool = True,
         warm_start: bool = False,
         data_bits: int = 32,
+        refine: str | bool = "auto",
         solver: str = "auto",
         workers: int = 1,
         threads: int = 0,
@@ -142,6 +143,7 @@ class LogisticRegression(Classifier):
         self.fit_intercept = fit_intercept
         self.warm_start = warm_start
         self.data_bits = data_bits
+        self.refine = refine
         self.solver = solver
         self.workers = workers
         self.threads = threads

@@ -131,7 +131,8 @@ def _direction(state: LbfgsState, total: SumOverRanks) -> tuple[Vector, float, f
     weights = _two_loops(gram, len(state.steps))
     direction = (weights @ wide).astype(basis.dtype, copy=False)
     norm = float(np.sqrt(gram[-1, -1]))
-    return direction, float(weights @ gram[:, -1]), 1.0 if len(state.steps) else 1.0 / max(norm, 1e-300)
+    length = 1.0 if len(state.steps) else min(1.0, 1.0 / max(norm, 1e-300))
+    return direction, float(weights @ gram[:, -1]), length
 
 
 def _two_loops(gram: NDArray[np.float64], m: int) -> NDArray[np.float64]:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scrimp.matrix import LEAF_ROWS, QuantizedMatrix, TreeSum, column_ranges, gradient_sums
-from scrimp.train.dense import Factor, Matrix
+from scrimp.train.dense import Factor, Matrix, one_thread
 
 PILOT_ROWS = 8192
 LEVERAGE = 10.0  # units that a value of a column may be from its mean
@@ -213,14 +213,21 @@ def take_pilot(X: Any, mean: Matrix, penalty: float, bend: float = 1.0, *, stoch
     rows = pilot_rows(len(X), 2 * PILOT_ROWS)
     first = sample_rows(X, rows if is_whole else rows[::2]) - mean
     second = first if is_whole else sample_rows(X, rows[1::2]) - mean
-    spread = np.maximum((first * first).mean(axis=0), _spread_of_rare(X, first, mean))
-    if stochastic:
-        spread = np.maximum(spread, (_reach(X, mean) / LEVERAGE) ** 2)
-    shrink = WHOLE_SHRINK if is_whole else SHRINK * min(1.0, first.shape[1] / len(first))
-    units = _units(first, spread, penalty, bend, shrink)
-    z = np.sqrt(bend) * units.half_solve(second.T).T
-    curvature = _largest_eigenvalue(z, np.ones(len(z))) + penalty * float((units.scale**2).max(initial=0.0))
-    return Pilot(units, curvature, _largest_eigenvalue(z, (z * z).sum(axis=1)) / max(curvature, 1e-300))
+    reach = (_reach(X, mean) / LEVERAGE) ** 2 if stochastic else 0.0
+    with one_thread():
+        units = _units(X, first, mean, reach, penalty, bend)
+        z = np.sqrt(bend) * units.half_solve(second.T).T
+        least = penalty * float((units.scale**2).max(initial=0.0))
+        curvature = _largest_eigenvalue(z, np.ones(len(z))) + least
+        rough = _largest_eigenvalue(z, (z * z).sum(axis=1))
+    return Pilot(units, curvature, rough / max(curvature, 1e-300))
+
+
+def sample_units(X: Any, mean: Matrix, penalty: float, bend: float) -> Factor:
+    """Look at a sample of up to 8,192 evenly spaced rows for units alone; parameters of `take_pilot`."""
+    some = sample_rows(X, pilot_rows(len(X))) - mean
+    with one_thread():
+        return _units(X, some, mean, 0.0, penalty, bend)
 
 
 def pilot_rows(n: int, most: int = PILOT_ROWS) -> NDArray[np.int64]:
@@ -268,12 +275,15 @@ def _reach(X: Any, mean: Matrix) -> Matrix:
     return np.maximum(found.high - mean, mean - found.low)
 
 
-def _units(z: Matrix, spread: Matrix, penalty: float, bend: float, shrink: float) -> Factor:
-    """Factor a sample's Hessian, its diagonal raised to `spread`; the diagonal alone where d is large."""
+def _units(X: Any, z: Matrix, mean: Matrix, reach: Any, penalty: float, bend: float) -> Factor:
+    """Factor a sample's Hessian, its diagonal raised to `reach`; the diagonal alone where d is large."""
+    spread = np.maximum(np.maximum((z * z).mean(axis=0), _spread_of_rare(X, z, mean)), reach)
     safe = bend * np.where(spread > 0, spread, 1.0) + penalty
     diagonal = Factor(1 / np.sqrt(safe), None)
     if z.shape[1] > FACTOR_COLUMNS:
         return diagonal
+    is_whole = len(X) <= PILOT_ROWS
+    shrink = WHOLE_SHRINK if is_whole else SHRINK * min(1.0, z.shape[1] / len(z))
     sample = bend * (z.T @ z) / len(z)
     lift = safe - np.diag(sample) + shrink * safe
     return Factor.of(sample + np.diag(lift)) or diagonal

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from scrimp.train.dense import Factor, Matrix, one_thread
 
 MAX_STEPS = 30
+FIRST_ROWS = 2048  # of the sample, on which Newton's method begins
+ROUGH = 0.01  # decrease of the mean loss a coefficient and row that is not worth a step on a sample
 LIFT = 1e-9  # of the diagonal, so that directions without curvature (softmax has some) stay finite
 SIZE = 1024  # coefficients of all outputs, at most
 
@@ -43,6 +45,9 @@ class _Sample(NamedTuple):
     weight: Matrix  # [n], mean 1
     ridge: Matrix  # [d + bias]
 
+    def some(self, every: int) -> _Sample:
+        return _Sample(self.z[::every], self.y[::every], self.weight[::every], self.ridge)
+
     def value(self, theta: Matrix) -> float:
         f = self.z @ theta
         if f.shape[1] == 1:
@@ -66,8 +71,10 @@ class _Sample(NamedTuple):
         out = np.zeros((d, k, d, k))
         for a in range(k):
             for b in range(a + 1):
-                bend = p[:, a] * ((1.0 if a == b else 0.0) - p[:, b]) * self.weight / n
-                out[:, a, :, b] = out[:, b, :, a] = self.z.T @ (bend[:, None] * self.z)
+                bend = p[:, a] * (1 - p[:, a] if a == b else p[:, b]) * self.weight / n
+                half = np.sqrt(bend)[:, None] * self.z  # BLAS halves the work of a product with itself
+                block = half.T @ half
+                out[:, a, :, b] = out[:, b, :, a] = block if a == b else -block
         whole = out.reshape(d * k, d * k)
         diagonal = np.diag(whole)
         lift = LIFT * np.maximum(diagonal, diagonal.mean()) + np.repeat(self.ridge, k)
@@ -75,9 +82,16 @@ class _Sample(NamedTuple):
 
 
 def newton_start(
-    z: Matrix, y: Matrix, weight: Matrix | None, loss: str, penalty: float, bias: bool, k: int
+    z: Matrix,
+    y: Matrix,
+    weight: Matrix | None,
+    loss: str,
+    penalty: float,
+    bias: bool,
+    k: int,
+    is_whole: bool,
 ) -> Start | None:
-    """Fit a sample; None where it is too wide for a dense Hessian, or singular.
+    """Fit a sample of at most `SIZE` coefficients; None if it is singular.
 
     Parameters
     ----------
@@ -93,20 +107,24 @@ def newton_start(
         Whether there are intercepts.
     k : int
         Outputs.
+    is_whole : bool
+        The sample is all rows: find the minimum to all digits. Else as far as a sample can tell.
     """
     n, d = z.shape
-    if loss not in ("logistic", "softmax") or (d + bias) * k > SIZE:
-        return None
     target = np.eye(k)[y[:, 0].astype(np.intp)] if loss == "softmax" and y.shape[1] == 1 else y
     share = np.ones(n) if weight is None else weight * (n / max(float(weight.sum()), 1e-300))
     ridge = np.append(np.full(d, penalty), np.zeros(1)) if bias else np.full(d, penalty)
     sample = _Sample(np.hstack([z, np.ones((n, 1))]) if bias else z, target, share, ridge)
     with one_thread():  # many small products: threads would wait for each other
-        return _descend(sample, np.zeros((d + bias, k)))
+        theta, rough = np.zeros((d + bias, k)), ROUGH * (d + bias) * k / n
+        if not is_whole and n > 2 * FIRST_ROWS > 16 * (d + bias) * k:
+            near = _descend(sample.some(n // FIRST_ROWS), theta, rough)
+            theta = theta if near is None else near.theta
+        return _descend(sample, theta, 1e-14 if is_whole else rough)
 
 
-def _descend(sample: _Sample, theta: Matrix) -> Start | None:
-    first = gradient = sample.gradient(theta, sample.probabilities(theta))
+def _descend(sample: _Sample, theta: Matrix, enough: float) -> Start | None:
+    first = sample.gradient(0 * theta, sample.probabilities(0 * theta))
     value, factor = sample.value(theta), None
     for _ in range(MAX_STEPS):
         p = sample.probabilities(theta)
@@ -117,7 +135,7 @@ def _descend(sample: _Sample, theta: Matrix) -> Start | None:
         step = factor.solve(gradient.reshape(-1, 1)).reshape(theta.shape)
         decrement = float((gradient * step).sum())
         theta, lower = _backtrack(sample, theta, step, value, decrement)
-        if decrement < 1e-14 or not lower < value:
+        if decrement < enough or not lower < value:
             break
         value = lower
     assert factor is not None

@@ -1,0 +1,117 @@
+"""Columns that real tables have: constant, repeated, all zero, one wild value, more columns than rows.
+
+Every estimator finds the right answer, or says why not. Scales that cannot be squared: test_scales.py.
+"""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+import sklearn.linear_model as reference
+from sklearn.metrics import log_loss
+
+from scrimp.linear_model import ElasticNet, LinearRegression, LogisticRegression, Ridge, SGDRegressor
+from scrimp.matrix import QuantizedMatrix
+
+N = 9000
+
+
+@pytest.fixture(scope="module")
+def odd():
+    """Rows with every kind of column, a number and a label that depend on the plain ones."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(N, 9))
+    x[:, 3], x[:, 4], x[:, 5] = 0.0, 0.1, x[:, 0]  # nothing, constant, the same again
+    x[:, 6] = x[:, 1] - 2 * x[:, 2]
+    x[:, 7] *= 1e5
+    x[4567, 8] = 1e7
+    score = x[:, 0] + x[:, 1] - x[:, 2] + x[:, 7] / 1e5
+    return x, score + rng.normal(size=N), (score + rng.logistic(size=N) > 0).astype(int)
+
+
+@pytest.mark.parametrize("alpha", [1e-3, 10.0])
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_logistic_regression_agrees_with_newton(odd, alpha, kind):
+    x, _, y = odd[0].astype(kind), *odd[1:]
+    model = LogisticRegression(alpha, tol=1e-7).fit(x, y)
+    best = reference.LogisticRegression(C=1 / alpha, solver="newton-cholesky", tol=1e-12, max_iter=500)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # scikit-learn falls back to another solver on some of these
+        best.fit(x.astype(np.float64), y)
+    mine, theirs = (log_loss(y, m.predict_proba(x.astype(np.float64))) for m in (model, best))
+    assert mine == pytest.approx(theirs, abs=1e-4)
+    np.testing.assert_allclose(model.coef_[:, [3, 4]], 0, atol=1e-6)
+
+
+@pytest.mark.parametrize("solver", ["gram", "cg", "lbfgs"])
+def test_ridge_agrees_with_the_closed_form(odd, solver):
+    x, y, _ = odd
+    scale = np.where(x.std(0) > 1e-12, x.std(0), 1.0)
+    model = Ridge(1.0, solver=solver, tol=1e-9).fit(x, y)
+    z = x - x.mean(0)
+    best = np.linalg.solve(z.T @ z + np.eye(9), z.T @ (y - y.mean()))
+    np.testing.assert_allclose(model.coef_ * scale, best * scale, atol=1e-5)
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+def test_few_bits_are_no_worse_on_odd_columns(odd, bits):
+    x, y, _ = (a[np.arange(N) != 4567] for a in odd)
+    exact = Ridge().fit(x, y).score(x, y)
+    few = Ridge(data_bits=bits, refine=False).fit(x, y)
+    assert np.isfinite(few.coef_).all()
+    assert exact - few.score(x, y) < {8: 1e-3, 4: 2e-2}[bits]
+
+
+def test_a_wild_value_is_kept_from_the_other_columns_by_refinement(odd):
+    x, y, _ = odd
+    for bits in (8, 4):
+        model = Ridge(data_bits=bits).fit(x, y)
+        np.testing.assert_allclose(model.predict(x), Ridge().fit(x, y).predict(x), atol=1e-3)
+
+
+@pytest.mark.parametrize("d", [1, 30])
+def test_logistic_regression_on_fewer_rows_than_columns_and_on_one_column(d):
+    rng = np.random.default_rng(d)
+    x = rng.normal(size=(20, d))
+    y = np.arange(20) % 2
+    model = LogisticRegression(0.5).fit(x, y)
+    best = reference.LogisticRegression(C=2.0, solver="newton-cholesky", tol=1e-12).fit(x, y)
+    np.testing.assert_allclose(model.predict_proba(x), best.predict_proba(x), atol=1e-6)
+
+
+def test_classes_that_can_be_told_apart_do_not_run_away():
+    x = np.linspace(-1, 1, 10_000)[:, None]
+    model = LogisticRegression(1.0).fit(x, x[:, 0] > 0)
+    best = reference.LogisticRegression(C=1.0, tol=1e-10).fit(x, x[:, 0] > 0)
+    np.testing.assert_allclose(model.coef_, best.coef_, rtol=1e-2)
+
+
+@pytest.mark.parametrize("kind", [LinearRegression, Ridge, ElasticNet, SGDRegressor])
+def test_a_constant_target_is_the_intercept(odd, kind):
+    x = odd[0][:, :3]
+    model = kind().fit(x, np.full(N, -7.25))
+    np.testing.assert_allclose(model.predict(x), -7.25, rtol=1e-5)
+    np.testing.assert_allclose(model.coef_, 0, atol=1e-5)
+
+
+def test_integers_of_the_largest_size_do_not_overflow_the_gram_matrix():
+    x = np.full((140_000, 3), 127, np.int8)
+    x[::2, 0], x[::3, 1] = -127, -127
+    y = x @ [1.0, 2.0, 0.0] + 5
+    with pytest.warns(np.exceptions.RankWarning):
+        model = LinearRegression().fit(x, y)
+    np.testing.assert_allclose(model.coef_, [1, 2, 0], atol=1e-9)
+    codes = QuantizedMatrix.from_array(x.astype(np.float32), bits=8)
+    np.testing.assert_allclose(Ridge(1e-6).fit(codes, y).coef_[:2], [1, 2], atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["logistic", "softmax"])
+def test_weights_of_classifiers_count_as_repeated_rows(odd, kind):
+    x, y, labels = odd[0][:6000, :3], odd[1][:6000], odd[2][:6000]
+    target = labels if kind == "logistic" else np.digitize(y, [-1.0, 1.0])
+    weight = np.random.default_rng(1).integers(0, 4, len(x))
+    weighted = LogisticRegression(tol=1e-9).fit(x, target, sample_weight=weight)
+    repeated = LogisticRegression(tol=1e-9).fit(np.repeat(x, weight, axis=0), np.repeat(target, weight))
+    np.testing.assert_allclose(weighted.predict_proba(x), repeated.predict_proba(x), atol=1e-6)
