@@ -31,6 +31,8 @@ def choose_solver(
     """
     if solver not in SOLVERS:
         raise ValueError(f"unknown solver {solver!r}; known: {', '.join(SOLVERS)}")
+    if shard == "features":
+        return _choose_for_columns(solver, compress, sync_every)
     wish = _gradient_wish(compress, shard, sync_every)
     if solver in ("gram", "cg") and wish:
         raise ValueError(f"solver={solver!r} sends exact sums: {wish}; use solver='lbfgs' or 'sgd'")
@@ -45,6 +47,14 @@ def choose_solver(
     if d <= GRAM_COLUMNS:
         return Choice("gram", f"d={d} columns are at most {GRAM_COLUMNS}: one Gram matrix, few passes")
     return Choice("cg", f"d={d} columns are more than {GRAM_COLUMNS}: no Gram matrix")
+
+
+def _choose_for_columns(solver: str, compress: str | tuple[str, str], sync_every: int) -> Choice:
+    wish = _gradient_wish(compress, "rows", sync_every)
+    if solver not in ("auto", "cg") or wish:
+        got = wish or f"solver={solver!r}"
+        raise ValueError(f"shard='features' is conjugate gradients on exact sums, solver='cg'; got {got}")
+    return Choice("cg", "shard='features': every rank has a block of the columns")
 
 
 def _gradient_wish(compress: str | tuple[str, str], shard: str, sync_every: int) -> str:

@@ -10,7 +10,8 @@ OPTIONS = """fit_intercept : bool
         Bits of a value of the rows that training reads. Below 32 the rows are quantized once, with stochastic
         rounding whose noise is removed from the Gram matrix and the gradients.
     refine : {"auto", False}
-        Whether the last passes read the original rows; False trains on the quantized rows alone.
+        Whether the last passes read the original rows; False trains on the quantized rows alone, which for
+        logistic losses leaves a bias of the order of the squared step. "lbfgs" under a budget does so too.
     solver : {"auto", "gram", "cg", "lbfgs", "sgd"}
         "gram": Gram matrix of the quantized rows, Cholesky, refinement on the rows to `tol`; the same bits
         for every number of workers and threads. "cg": conjugate gradients, for many columns. "lbfgs", "sgd":
@@ -19,7 +20,8 @@ OPTIONS = """fit_intercept : bool
     workers, threads : int
         Processes on this machine, and threads of each (0: by size).
     compress, raw_below, shard, sync_every, feedback
-        Of gradients and weights on the wire, for "lbfgs" and "sgd": see `scrimp.minimize`.
+        Of gradients and weights on the wire, for "lbfgs" and "sgd": see `scrimp.minimize`. Least squares also
+        know shard="features": every worker has a block of the columns and of all state, for "cg".
     on_failure : {"raise", "continue"}
         What becomes of a fit that loses a worker: an error, or its rows move to the others, which go on from
         the last pass with a RuntimeWarning.

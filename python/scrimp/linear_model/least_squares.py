@@ -27,6 +27,7 @@ from scrimp.linear_model.inputs import (
 from scrimp.linear_model.persistence import Persistent
 from scrimp.linear_model.transfer import Known, for_rows, known_before
 from scrimp.matrix import QuantizedMatrix
+from scrimp.train.columns import solve_by_columns
 from scrimp.train.normal import (
     NormalOptions,
     NormalSolution,
@@ -133,12 +134,21 @@ class LeastSquares(GradientFit, Persistent, MultiOutputMixin, RegressorMixin, Ba
         if not finds_ranges:
             check_columns(inputs.X, DOUBLE_SIZES)
         checkpoint = None if self.checkpoint is None else os.fspath(self.checkpoint)
-        workers = 1 if fits_one_leaf(inputs.X, options) else self.workers
+        solve, workers = solve_normal, 1 if fits_one_leaf(inputs.X, options) else self.workers
+        if self.shard == "features":
+            solve, workers = solve_by_columns, self.workers
+            self._check_columns_of_ranks(inputs)
         with kept_state(checkpoint, self.on_failure) as state:
             args = (inputs.X, inputs.y, inputs.weight, options, RunOptions(self.budget, state, started))
-            solution, usage = on_ranks(solve_normal, args, workers=workers, on_failure=self.on_failure)
+            solution, usage = on_ranks(solve, args, workers=workers, on_failure=self.on_failure)
         self._warn_of(solution, alpha, inputs.X.shape[1])
         return solution, usage
+
+    def _check_columns_of_ranks(self, inputs: Inputs) -> None:
+        if isinstance(inputs.X, QuantizedMatrix) or self.data_bits != 32:
+            raise ValueError("shard='features' reads rows as they are: no QuantizedMatrix, data_bits=32")
+        if self.on_failure == "continue":
+            raise ValueError("on_failure='continue' needs shard='rows': a lost rank's columns are lost")
 
     def _warn_of(self, solution: NormalSolution, alpha: NDArray[np.float64], d: int) -> None:
         if solution.rank < d and not alpha.all():
@@ -157,7 +167,7 @@ class LeastSquares(GradientFit, Persistent, MultiOutputMixin, RegressorMixin, Ba
         found = self._by_loss(inputs, "squared", alpha, choice.solver, known=known)
         self._warn_if_short(found, choice.solver, len(inputs.y))
         objective = found.objective
-        n_iter, d = found.fit.n_iter, len(found.w)
+        n_iter, d = found.n_iter, len(found.w)
         means = (objective.mean, objective.centre)
         return NormalSolution(found.w, *means, found.scatter, found.how, n_iter, 0.0, d), found.usage
 

@@ -7,12 +7,15 @@ quantized rows) makes it iterative refinement: two or three passes to 1e-6.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from scrimp.train.dense import Matrix
+
+WINDOW = 40  # iterations whose steps tell of the smallest eigenvalue
+TINY = 1e-3  # the least that it is taken for: errors below are rounding's
 
 
 class Ask(NamedTuple):
@@ -38,7 +41,8 @@ class Refined(NamedTuple):
     ----------
     w : float64[d, k]
     error : float
-        Estimated relative error of the coefficients, worst output: ‖M⁻¹r‖ / ‖w‖.
+        Estimated relative error of the coefficients, worst output: ‖M⁻¹r‖ / ‖w‖, over λmin(M⁻¹A) as far as
+        it is known.
     n_iter : int
         Passes over the rows.
     """
@@ -84,7 +88,8 @@ def refine(
     r = -(yield Ask("residual", (w,))) - alpha * w
     z = solve(r)
     p, rz = z, _inner(r, z)
-    error, passes = _relative(z, w, scale), 1
+    error, passes = float(relative_errors(z, w, scale).max(initial=0.0)), 1
+    lanczos = Lanczos()
     while error > tol and passes < max_iter:
         q = (yield Ask("product", (p,))) + alpha * p
         step = _ratio(rz, _inner(p, q))
@@ -93,9 +98,56 @@ def refine(
         w, r = w + step * p, r - step * q
         z = solve(r)
         rz, before = _inner(r, z), rz
-        p = z + _ratio(rz, before) * p
-        error, passes = _relative(z, w, scale), passes + 1
+        ratio = _ratio(rz, before)
+        p = z + ratio * p
+        lanczos.add(step, ratio)
+        error, passes = lanczos.worst(relative_errors(z, w, scale)), passes + 1
     return Refined(w, error, passes)
+
+
+class Lanczos:
+    """What conjugate gradients learn of the smallest eigenvalue of M⁻¹A on their way.
+
+    An error is A⁻¹r, and M⁻¹r is what is known of it: up to 1/λmin(M⁻¹A) smaller. The steps are the entries
+    of a tridiagonal matrix whose smallest eigenvalue comes down to λmin (Golub and Meurant, 1997).
+
+    Examples
+    --------
+    >>> seen = Lanczos()
+    >>> seen.add(np.array([2.0]), np.array([0.0]))
+    >>> seen.worst(np.array([0.1]))
+    0.2
+    """
+
+    def __init__(self, steps: Sequence[Matrix] = (), ratios: Sequence[Matrix] = ()) -> None:
+        self._steps, self._ratios = list(steps), list(ratios)
+
+    def to_arrays(self) -> dict[str, Matrix]:
+        """Return what `__init__` takes, as arrays."""
+        return {"steps": np.array(self._steps), "ratios": np.array(self._ratios)}
+
+    def add(self, step: Matrix, ratio: Matrix) -> None:
+        """Note an iteration: α and β of each output, float64[k]."""
+        self._steps, self._ratios = [*self._steps, step][-WINDOW:], [*self._ratios, ratio][-WINDOW:]
+
+    def worst(self, errors: Matrix) -> float:
+        """Return the largest of the errors ‖M⁻¹r‖ / ‖w‖ of the outputs, corrected by λmin."""
+        if not len(errors):
+            return 0.0
+        output = int(np.argmax(errors))
+        return float(errors[output]) / min(1.0, self._smallest_eigenvalue(output))
+
+    def _smallest_eigenvalue(self, output: int) -> float:
+        steps, ratios = (np.array([a[output] for a in values]) for values in (self._steps, self._ratios))
+        count = int(np.argmin(np.append(steps > 0, False)))  # outputs that are done step no more
+        if not count:
+            return 1.0
+        steps, ratios = steps[:count], ratios[:count]
+        diagonal = 1 / steps
+        diagonal[1:] += ratios[:-1] / steps[:-1]
+        beside = np.sqrt(ratios[:-1]) / steps[:-1]
+        values = np.linalg.eigvalsh(np.diag(diagonal) + np.diag(beside, 1) + np.diag(beside, -1))
+        return max(float(values[0]), TINY)
 
 
 def _inner(a: Matrix, b: Matrix) -> Matrix:
@@ -107,12 +159,13 @@ def _ratio(a: Matrix, b: Matrix) -> Matrix:
     return np.divide(a, b, out=np.zeros_like(a), where=b > 0)
 
 
-def _relative(z: Matrix, w: Matrix, scale: Matrix) -> float:
+def relative_errors(z: Matrix, w: Matrix, scale: Matrix) -> Matrix:
+    """Return ‖z‖ / ‖w‖ of each output, plain or in units of the columns, whichever is larger."""
     units = scale[:, None]
-    return max(_worst(z, w), _worst(z / units, w / units))
+    return np.maximum(_relative(z, w), _relative(z / units, w / units))
 
 
-def _worst(z: Matrix, w: Matrix) -> float:
+def _relative(z: Matrix, w: Matrix) -> Matrix:
     change, size = np.linalg.norm(z, axis=0), np.linalg.norm(w, axis=0)
     with np.errstate(divide="ignore", invalid="ignore"):
-        return float(np.where(change > 0, change / size, 0.0).max(initial=0.0))
+        return np.where(change > 0, change / size, 0.0)
