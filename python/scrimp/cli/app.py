@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import scrimp
-from scrimp.cli import bench, bill, demo, distill, info, plan, predict, recode, report, train
+from scrimp.cli import bench, bill, demo, distill, info, plan, predict, prune, recode, report, train
 from scrimp.cli.outcome import ending, reporting
 
 app = typer.Typer(
@@ -43,6 +43,7 @@ for _command in (
     recode.quantize,
     recode.dequantize,
     distill.distill,
+    prune.prune,
     plan.plan,
     bill.bill,
     report.report,
