@@ -195,6 +195,8 @@ def test_a_path_is_what_fits_one_by_one_find(rows, intercept):
         np.testing.assert_allclose(path.coefs[:, :, i], alone.coef_, rtol=1e-3, atol=1e-3)
         np.testing.assert_allclose(path.intercepts[:, i], alone.intercept_, rtol=1e-2, atol=1e-2)
     assert path.dual_gap < 1e-6
+    counted = enet_path(x, y, l1_ratio=0.9, alphas=4, fit_intercept=intercept)
+    assert counted.coefs.tobytes() == path.coefs.tobytes()
 
 
 def test_a_ridge_path_is_the_closed_form_for_every_alpha(rows):

@@ -17,15 +17,28 @@ class Choice(NamedTuple):
     reason: str
 
 
+def gram_columns(k: int) -> int:
+    """Return up to how many columns a Gram matrix pays: outputs share it, passes without one they do not.
+
+    Examples
+    --------
+    >>> gram_columns(1), gram_columns(10), gram_columns(1000)
+    (1500, 3000, 4500)
+    """
+    return GRAM_COLUMNS * min(3, 1 + k // 10)
+
+
 def choose_solver(
-    solver: str, n: int, d: int, compress: str | tuple[str, str], shard: str, sync_every: int
+    solver: str, n: int, d: int, compress: str | tuple[str, str], shard: str, sync_every: int, k: int = 1
 ) -> Choice:
-    """Return what to use.
+    """Return what to use for n rows, d columns and k outputs.
 
     Examples
     --------
     >>> choose_solver("auto", 10**6, 100, "raw", "rows", 1).solver
     'gram'
+    >>> choose_solver("auto", 10**6, 4000, "raw", "rows", 1, k=100).reason
+    'd=4000 columns are at most 4500 for k=100 outputs: one Gram matrix, few passes'
     >>> choose_solver("auto", 10**6, 100, "int4", "rows", 1)
     Choice(solver='lbfgs', reason="compress='int4' is for gradients")
     """
@@ -44,9 +57,10 @@ def choose_solver(
         return Choice("sgd" if sync_every > 1 else "lbfgs", wish)
     if n <= LEAF_ROWS:
         return Choice("gram", f"n={n} rows are one leaf: solved directly")
-    if d <= GRAM_COLUMNS:
-        return Choice("gram", f"d={d} columns are at most {GRAM_COLUMNS}: one Gram matrix, few passes")
-    return Choice("cg", f"d={d} columns are more than {GRAM_COLUMNS}: no Gram matrix")
+    most, outputs = gram_columns(k), f" for k={k} outputs" if k >= 10 else ""
+    if d <= most:
+        return Choice("gram", f"d={d} columns are at most {most}{outputs}: one Gram matrix, few passes")
+    return Choice("cg", f"d={d} columns are more than {most}{outputs}: no Gram matrix")
 
 
 def _choose_for_columns(solver: str, compress: str | tuple[str, str], sync_every: int) -> Choice:

@@ -80,7 +80,8 @@ class LeastSquares(GradientFit, Persistent, MultiOutputMixin, RegressorMixin, Ba
         alpha = self._alpha(inputs.y.shape[1])
         self._check_options()
         n, d = inputs.X.shape
-        choice = choose_solver(self.solver, n, d, self.compress, self.shard, self.sync_every)
+        k = len(alpha)
+        choice = choose_solver(self.solver, n, d, self.compress, self.shard, self.sync_every, k)
         solve = self._by_sums if choice.solver in ("gram", "cg") else self._by_gradients
         units = _units_of(inputs.y)
         known = for_rows(known, self, d)

@@ -79,7 +79,7 @@ def enet_path(
     l1_ratio: float = 0.5,
     eps: float = 1e-3,
     n_alphas: int = 100,
-    alphas: ArrayLike | None = None,
+    alphas: ArrayLike | int | None = None,
     sample_weight: ArrayLike | None = None,
     fit_intercept: bool = True,
     positive: bool = False,
@@ -98,8 +98,8 @@ def enet_path(
     eps, n_alphas
         Without `alphas`: so many, evenly spaced in logarithm, from the one above which all coefficients are 0
         down to `eps` times it.
-    alphas : array[m], optional
-        Above 0, in any order.
+    alphas : array[m] or int, optional
+        Above 0, in any order; or how many, as `n_alphas`.
     fit_intercept, positive, workers, threads, tol
         As in `ElasticNet`.
 
@@ -115,7 +115,8 @@ def enet_path(
         raise ValueError(f"l1_ratio must be a number in 0 … 1, got {l1_ratio!r}")
     total, k = total_weight(inputs), inputs.y.shape[1]
     options = NormalOptions(np.zeros(0), fit_intercept, threads=threads, tol=tol)
-    if alphas is None:
+    n_alphas = alphas if isinstance(alphas, int) else n_alphas
+    if alphas is None or isinstance(alphas, int):
         if l1_ratio == 0:
             raise ValueError("alphas must be given when l1_ratio is 0: no alpha makes all coefficients 0")
         top = largest_useful_penalty(single(), inputs.X, inputs.y, inputs.weight, options) / total / l1_ratio
