@@ -40,17 +40,17 @@ def scores(x: np.ndarray, y: np.ndarray) -> None:
 
 
 def gradients(x: np.ndarray, y: np.ndarray) -> None:
-    """Print how far the mean of gradients of int4 rows is from the exact gradient."""
+    """Print how far means of gradients of int4 rows are from the exact gradient, by the number of seeds."""
     x, y = x[:20_000], y[:20_000]
     w = np.full(x.shape[1], 0.1)
     exact = scrimp.gradient(x, y, w, precise=True)[0]
-    total = np.zeros_like(exact)
-    for seed in range(256):
-        total += scrimp.gradient(QuantizedMatrix.from_array(x, bits=4, seed=seed), y, w, precise=True)[0]
-        if seed + 1 in (1, 4, 16, 64, 256):
-            error = np.linalg.norm(total / (seed + 1) - exact) / np.linalg.norm(exact)
-            steady = error * (seed + 1) ** 0.5
-            print(f"mean of {seed + 1:3d} gradients: relative error {error:.2e}, times root {steady:.2e}")
+    codes = (QuantizedMatrix.from_array(x, bits=4, seed=seed) for seed in range(256))
+    found = np.array([scrimp.gradient(rows, y, w, precise=True)[0] for rows in codes])
+    for seeds in (1, 4, 16, 64):
+        means = found.reshape(-1, seeds, len(w)).mean(axis=1)
+        error = np.sqrt(((means - exact) ** 2).sum(axis=1).mean()) / np.linalg.norm(exact)
+        steady = error * seeds**0.5
+        print(f"mean of {seeds:2d} gradients: relative error {error:.2e}, times root {steady:.2e}")
 
 
 if __name__ == "__main__":
