@@ -280,7 +280,7 @@ def test_a_damaged_checkpoint_is_refused(problem, tmp_path):
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_budget_stops_the_fit_before_it_is_overspent_and_keeps_the_state(problem, workers, tmp_path):
     x, y, _ = problem
-    options = {"checkpoint": tmp_path / "c", "workers": workers, "tol": -1.0, "learning_rate": 1e-3}
+    options = {"checkpoint": tmp_path / "c", "workers": workers, "tol": 0.0, "learning_rate": 1e-3}
     budget = scrimp.Budget(seconds=1.5 if workers > 1 else 0.3)
     with pytest.raises(scrimp.BudgetExceeded, match="seconds") as stopped:
         scrimp.minimize(
@@ -303,7 +303,7 @@ def test_a_budget_of_bytes_is_kept(problem):
             workers=2,
             budget=scrimp.Budget(bytes=200_000),
             max_iter=10**6,
-            tol=-1.0,
+            tol=0.0,
         )
 
 
