@@ -18,7 +18,7 @@ from torch import nn
 
 from wire.network import sent_bytes
 
-HIDDEN, ROWS, LEARNING_RATE, MOST_STEPS, LOOK_EVERY = 2048, 32, 0.1, 160, 10
+HIDDEN, ROWS, LEARNING_RATE, MOST_STEPS, LOOK_EVERY = 1024, 64, 0.1, 200, 10
 
 
 def data() -> tuple[torch.Tensor, torch.Tensor]:
