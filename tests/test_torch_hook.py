@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
@@ -17,7 +18,17 @@ from scrimp.comm import Comm
 torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.peers
 
-STEPS = 30
+STEPS = 400  # until the loss has settled: feedback delays what one bit cannot carry
+METHODS: dict[str, dict[str, Any]] = {
+    "int4": {"codec": "int4", "feedback": "ef14"},
+    "rot1": {"codec": "rot1", "feedback": "ef14"},
+    "powersgd": {"method": "powersgd", "rank": 2},
+}
+RESUMED: dict[str, dict[str, Any]] = {
+    "int4": {"codec": "int4:rounding=stochastic", "feedback": "ef14"},
+    "ef21": {"codec": "rot2", "feedback": "ef21"},
+    "powersgd": {"method": "powersgd", "rank": 2},
+}
 
 
 def digits() -> tuple[Any, Any]:
@@ -41,13 +52,15 @@ def make_ddp(state: Any) -> Any:
 
 def train(ddp: Any, rank: int, size: int, steps: range) -> float:
     x, y = digits()
-    optimizer = torch.optim.SGD(ddp.parameters(), lr=0.3)
+    optimizer = torch.optim.SGD(ddp.parameters(), lr=0.3, weight_decay=0.01)
     for step in steps:
+        optimizer.param_groups[0]["lr"] = 0.3 * (1 - step / STEPS)
         rows = torch.arange(step * 64, step * 64 + 64) % (1500 // size) * size + rank
         optimizer.zero_grad()
         torch.nn.functional.cross_entropy(ddp(x[rows]), y[rows]).backward()
         optimizer.step()
-    return float(torch.nn.functional.cross_entropy(ddp.module(x), y))
+    with torch.no_grad():
+        return float(torch.nn.functional.cross_entropy(ddp.module(x), y))
 
 
 def weights(ddp: Any) -> bytes:
@@ -63,56 +76,78 @@ def work(comm: Comm, folder: str) -> dict[str, Any]:
     from scrimp.torch import CompressionState
 
     plain = train(make_ddp(None), comm.rank, comm.size, range(STEPS))
-    state = CompressionState("int4", "ef14", raw_below=4096)
-    ddp = make_ddp(state)
-    compressed = train(ddp, comm.rank, comm.size, range(STEPS))
-
-    first = CompressionState("int4:rounding=stochastic", "ef14", raw_below=4096)
-    whole = make_ddp(first)
-    train(whole, comm.rank, comm.size, range(6))
-    saved = (first.state_dict(), whole.module.state_dict())
-    saved = (saved[0], {k: v.clone() for k, v in saved[1].items()})
-    train(whole, comm.rank, comm.size, range(6, 10))
-    second = CompressionState("int4:rounding=stochastic", "ef14", raw_below=4096)
-    resumed = make_ddp(second)
-    resumed.module.load_state_dict(saved[1])
-    second.load_state_dict(saved[0])
-    train(resumed, comm.rank, comm.size, range(6, 10))
+    losses, equal, ratios = {}, {}, {}
+    for name, how in METHODS.items():
+        state = CompressionState(**how, raw_below=4096)
+        ddp = make_ddp(state)
+        steps = range(STEPS) if "codec" in how else range(100)
+        losses[name] = train(ddp, comm.rank, comm.size, steps)
+        equal[name] = len(set(comm.all_gather_bytes(weights(ddp)))) == 1
+        ratios[name] = state.usage.raw_bytes / state.usage.wire_bytes
 
     nan = make_ddp(CompressionState("int4"))
     loss = nan(torch.full((4, 64), float("nan") if comm.rank else 0.5)).sum()
     loss.backward()
     return {
         "plain": plain,
-        "compressed": compressed,
-        "weights": weights(ddp),
-        "ratio": state.usage.raw_bytes / state.usage.wire_bytes,
-        "continues": weights(whole) == weights(resumed),
+        "losses": losses,
+        "equal": equal,
+        "ratios": ratios,
+        "continues": {name: continues(comm, how) for name, how in RESUMED.items()},
         "nan": [bool(p.grad.isnan().any()) for p in nan.parameters()],
     }
 
 
-@pytest.fixture(scope="module", params=[2, 3])
+def continues(comm: Comm, how: dict[str, Any]) -> bool:
+    """Train on from a checkpoint of model and hook, and compare with going on."""
+    from scrimp.torch import CompressionState
+
+    first, second = (CompressionState(**how, raw_below=4096) for _ in range(2))
+    whole = make_ddp(first)
+    train(whole, comm.rank, comm.size, range(6))
+    file = io.BytesIO()
+    torch.save({"hook": first.state_dict(), "model": whole.module.state_dict()}, file)
+    train(whole, comm.rank, comm.size, range(6, 10))
+    file.seek(0)
+    saved = torch.load(file, weights_only=False)
+    resumed = make_ddp(second)
+    resumed.module.load_state_dict(saved["model"])
+    second.load_state_dict(saved["hook"])
+    train(resumed, comm.rank, comm.size, range(6, 10))
+    return weights(whole) == weights(resumed)
+
+
+@pytest.fixture(scope="module", params=[2, 4])
 def by_rank(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     return scrimp.run(work, workers=request.param, args=(str(tmp_path_factory.mktemp("ddp")),))
 
 
-def test_training_reaches_the_uncompressed_loss_with_equal_weights_on_all_ranks(
-    by_rank: list[dict[str, Any]],
+@pytest.mark.parametrize("name", ["int4", "rot1"])
+def test_training_reaches_the_uncompressed_loss_within_two_percent(
+    by_rank: list[dict[str, Any]], name: str
 ) -> None:
-    for result in by_rank:
-        assert result["compressed"] <= 1.02 * result["plain"]
-        assert result["weights"] == by_rank[0]["weights"]
+    assert all(result["losses"][name] <= 1.02 * result["plain"] for result in by_rank)
 
 
-def test_gradients_travel_in_a_seventh_of_the_bytes(by_rank: list[dict[str, Any]]) -> None:
-    assert all(result["ratio"] > 6 for result in by_rank)  # biases go raw
+def test_power_sgd_trains(by_rank: list[dict[str, Any]]) -> None:
+    assert all(result["losses"]["powersgd"] < 1 for result in by_rank)  # from 2.3
 
 
+@pytest.mark.parametrize("name", METHODS)
+def test_weights_are_equal_on_all_ranks(by_rank: list[dict[str, Any]], name: str) -> None:
+    assert all(result["equal"][name] for result in by_rank)
+
+
+@pytest.mark.parametrize(("name", "least"), [("int4", 6), ("rot1", 15), ("powersgd", 12)])
+def test_gradients_travel_in_few_bytes(by_rank: list[dict[str, Any]], name: str, least: float) -> None:
+    assert all(result["ratios"][name] > least for result in by_rank)  # biases go raw
+
+
+@pytest.mark.parametrize("name", RESUMED)
 def test_a_loaded_state_continues_bit_for_bit_although_buckets_are_rebuilt(
-    by_rank: list[dict[str, Any]],
+    by_rank: list[dict[str, Any]], name: str
 ) -> None:
-    assert all(result["continues"] for result in by_rank)
+    assert all(result["continues"][name] for result in by_rank)
 
 
 def test_nan_reaches_all_ranks_as_gradient_scalers_expect(by_rank: list[dict[str, Any]]) -> None:
@@ -126,6 +161,10 @@ def test_states_of_other_codecs_are_refused() -> None:
         CompressionState("int4").load_state_dict(CompressionState("int8").state_dict())
     with pytest.raises(ValueError, match="not contractive"):
         CompressionState("int2")
+    with pytest.raises(ValueError, match="another method"):
+        CompressionState(method="powersgd").load_state_dict(CompressionState("int4").state_dict())
+    with pytest.raises(ValueError, match="unknown method 'svd'; known: codec, powersgd"):
+        CompressionState(method="svd")
 
 
 def test_tensors_without_ddp() -> None:
