@@ -15,7 +15,7 @@ namespace scrimp {
 namespace {
 
 constexpr std::size_t kLanes = 16;
-constexpr std::size_t kPanel = 1024;  // columns of q_out that stay in the first-level cache
+constexpr std::size_t kPanelNbytes = 32768;  // of q_out, which stay in the first-level cache
 typedef float Lanes __attribute__((vector_size(4 * kLanes)));
 typedef std::uint32_t Bits __attribute__((vector_size(4 * kLanes)));
 
@@ -94,6 +94,7 @@ void project_rows(const LowRankRun& run) {
 template <std::size_t kRank>
 void fold_columns(const LowRankRun& run) {
   constexpr std::size_t kRows = 4;
+  constexpr std::size_t kPanel = kPanelNbytes / sizeof(float) / kRank;  // long runs: a page is fetched ahead as one
   for (std::size_t first = run.begin; first < run.end; first += kPanel) {
     const std::size_t last = first + kPanel < run.end ? first + kPanel : run.end;
     for (std::size_t k = 0; k < kRank; ++k) memset(run.q_out + k * run.columns + first, 0, (last - first) * sizeof(float));
