@@ -11,7 +11,7 @@ from numpy.typing import DTypeLike, NDArray
 from scrimp.codecs import codec as find_codec
 from scrimp.comm import collectives as _c
 from scrimp.comm import fused, pipelined
-from scrimp.comm.arguments import check_shard, cut, reducing_codec
+from scrimp.comm.arguments import check_shard, cut, describe_bad_value, reducing_codec
 from scrimp.comm.framed import FramedTransport
 from scrimp.comm.lattice import all_reduce_lattice
 from scrimp.comm.shards import shard_bounds
@@ -479,13 +479,7 @@ class Comm:
         """Raise the error that all ranks raise; return if the call is to be skipped."""
         if nonfinite == "skip" and failure is None:
             return
-        bad = np.flatnonzero(~np.isfinite(x))
-        mine = ""
-        if failure:
-            mine = f"x[{failure[1]}] of rank {failure[0]} cannot be encoded"
-        elif bad.size:
-            mine = f"x[{bad[0]}] of rank {self.rank} is {x[bad[0]]}"
-        found = self.all_gather_bytes(mine.encode())
+        found = self.all_gather_bytes(describe_bad_value(x, self.rank, failure).encode())
         first = next((text.decode() for text in found if text), "the result is too large for its type")
         raise ValueError(f"{call.op}: {first}; nothing was written on any rank")
 
