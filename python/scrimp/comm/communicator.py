@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from scrimp.codecs import Codec, ErrorFeedback
 
 RAW_BELOW = 65536
-
 Array = NDArray[Any]
 
 
