@@ -20,12 +20,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scrimp import _core
+from scrimp.comm.collectives import all_finite
 
 if TYPE_CHECKING:
     from scrimp.comm.communicator import Comm
 
 Floats = NDArray[np.float32]
 LARGEST_RANK = 16
+LARGE = 1e20
+"""Gradients of a larger sum of squares are looked at: are they finite, and can a step of them be undone?"""
 
 
 @dataclass
@@ -71,11 +74,17 @@ class PowerSGD:
     """
 
     def __init__(self, rank: int = 1, *, seed: int = 0) -> None:
+        for what, value in (("rank", rank), ("seed", seed)):
+            if not isinstance(value, (int, np.integer)) or isinstance(value, bool):
+                raise TypeError(f"{what} must be an integer, got {value!r}")
         if not 1 <= rank <= LARGEST_RANK:
             raise ValueError(f"rank must lie in 1…{LARGEST_RANK}, got {rank}")
-        self.rank = rank
-        self.seed = seed
+        if seed < 0:
+            raise ValueError(f"seed must not be negative, got {seed}")
+        self.rank = int(rank)
+        self.seed = int(seed)
         self.skipped = 0
+        self._is_large = False  # whether a memory may hold what a sum in float32 swallows others beside
         self._matrices: dict[str, _Matrix] = {}
 
     def takes(self, shape: Sequence[int]) -> bool:
@@ -99,19 +108,27 @@ class PowerSGD:
         comm : Comm
             All ranks call this with arrays of the same names, shapes and order.
         arrays : sequence of (str, array)
-            Contiguous float32 arrays that are to be compressed need a name that stays theirs.
+            float32 arrays that are to be compressed need a name that stays theirs. Those that are not
+            C-contiguous are copied, and written back.
 
         Raises
         ------
+        TypeError, ValueError
+            What is not a writable array, or a name that is given twice; nothing was sent.
         CommError
             A peer is lost. Arrays and state are as they were, up to rounding of the state.
 
         Notes
         -----
-        Values that are not finite make the whole matrix NaN on all ranks (as gradient scalers expect) and do
-        not enter the memory.
+        Values that are not finite, on any rank, make all compressed arrays of the call NaN on all ranks (as
+        gradient scalers expect) and leave the state as it was, bit for bit. So do finite values whose
+        factors overflow.
         """
+        _check_arrays(arrays)
         low = [(name, x) for name, x in arrays if x.dtype == np.float32 and self.takes(x.shape)]
+        names = [name for name, _ in low]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"every matrix needs a name of its own, got {twice[0]!r} twice")
         taken = {id(x) for _, x in low}
         exact = [x for _, x in arrays if id(x) not in taken]
         if low:
@@ -135,38 +152,58 @@ class PowerSGD:
         Raises
         ------
         ValueError
-            It is of another rank.
+            It is of another rank, or not whole; what is here stays.
         """
+        missing = [key for key in ("rank", "matrices") if key not in state]
+        if missing:
+            raise ValueError(f"the state is not of PowerSGD: it has no {missing[0]!r}")
         if state["rank"] != self.rank:
             raise ValueError(f"the state is of rank {state['rank']}, this one of rank {self.rank}")
-        self._matrices = {
-            name: _Matrix(*m["shape"], *(np.array(m[key], np.float32) for key in "mpq"))
-            for name, m in state["matrices"].items()
-        }
+        loaded = {name: _load_matrix(name, m, self.rank) for name, m in state["matrices"].items()}
+        self._is_large = any(_squares(x) > LARGE for m in loaded.values() for x in (m.memory, m.p, m.q))
+        self._matrices = loaded
 
     def _reduce_low(self, comm: Comm, arrays: list[tuple[str, NDArray[Any]]]) -> None:
         found = [self._matrix(name, x.shape) for name, x in arrays]
-        flat = [x.reshape(-1) for _, x in arrays]
-        ps, p_all = _pieces([m.p.size for m in found])
-        for m, g, p in zip(found, flat, ps, strict=True):
-            _core.low_rank_project(g, m.memory, m.p, m.q, self.rank, p)
+        flat = [np.ascontiguousarray(x).reshape(-1) for _, x in arrays]
         before = comm.usage
-        try:
-            finite = self._factors(comm, found, ps, p_all)
-        except BaseException:
-            self._forget(found, flat)
-            raise
+        means = self._step(comm, found, flat)
         if comm.size > 1:
             comm.count_raw(sum(g.size for g in flat), before)
-        if finite is None:
-            self._forget(found, flat)
+        if means is None:
             self.skipped += 1
-            for g in flat:
-                g[...] = np.nan
-            return
-        for m, g, p, q in zip(found, flat, ps, finite, strict=True):
-            m.p, m.q = p.copy(), q.copy()
-            _core.low_rank_expand(g, m.p, m.q, self.rank)
+        else:
+            for m, g, (p, q) in zip(found, flat, means, strict=True):
+                m.p, m.q = p.copy(), q.copy()
+                _core.low_rank_expand(g, m.p, m.q, self.rank)
+        for (_, x), g in zip(arrays, flat, strict=True):
+            if means is None:
+                x[...] = np.nan
+            elif not np.may_share_memory(x, g):
+                x[...] = g.reshape(x.shape)
+
+    def _step(
+        self, comm: Comm, found: list[_Matrix], flat: list[Floats]
+    ) -> list[tuple[Floats, Floats]] | None:
+        """Put the gradients into the memories, return the mean factors; None, and no trace, if not finite."""
+        squares = _over_ranks(comm, sum(_squares(g) for g in flat))
+        is_large = not squares <= LARGE
+        if is_large and _over_ranks(comm, float(not all(all_finite(g) for g in flat))):
+            return None
+        kept = [m.memory.copy() for m in found] if is_large or self._is_large else None
+        ps, p_all = _pieces([m.p.size for m in found])
+        try:
+            for m, g, p in zip(found, flat, ps, strict=True):
+                _core.low_rank_project(g, m.memory, m.p, m.q, self.rank, p)
+            qs = self._factors(comm, found, ps, p_all)
+        except BaseException:
+            self._forget(found, flat, kept)
+            raise
+        if qs is None:
+            self._forget(found, flat, kept)
+            return None
+        self._is_large |= is_large
+        return list(zip(ps, qs, strict=True))
 
     def _factors(
         self, comm: Comm, found: list[_Matrix], ps: list[Floats], p_all: Floats
@@ -183,14 +220,15 @@ class PowerSGD:
         comm.all_reduce(q_all, name="PowerSGD Q", nonfinite="propagate")
         return qs if np.isfinite(q_all).all() else None
 
-    def _forget(self, found: list[_Matrix], flat: list[Floats]) -> None:
-        """Take the gradients out of the memories again: rows that are not finite never got in."""
+    def _forget(self, found: list[_Matrix], flat: list[Floats], kept: list[Floats] | None) -> None:
+        """Take the gradients out of the memories again: by the copies of before, or up to rounding."""
+        if kept is not None:
+            for m, memory in zip(found, kept, strict=True):
+                m.memory[:] = memory
+            return
         for m, g in zip(found, flat, strict=True):
-            rows = g.reshape(m.rows, m.columns)
-            memory = m.memory.reshape(m.rows, m.columns)
-            kept = np.isfinite(rows).all(axis=1)
             product = m.p.reshape(m.rows, self.rank) @ m.q.reshape(self.rank, m.columns)
-            memory[kept] += product[kept] - rows[kept]
+            m.memory += product.reshape(-1) - g
 
     def _matrix(self, name: str, shape: Sequence[int]) -> _Matrix:
         rows, columns = _matrix_shape(shape)
@@ -210,6 +248,49 @@ class PowerSGD:
 
 def _matrix_shape(shape: Sequence[int]) -> tuple[int, int]:
     return shape[0], int(np.prod(shape[1:]))
+
+
+def _check_arrays(arrays: Sequence[tuple[str, NDArray[Any]]]) -> None:
+    for name, x in arrays:
+        if not isinstance(name, str):
+            raise TypeError(f"the name of an array must be a str, got {name!r}")
+        if not isinstance(x, np.ndarray):
+            raise TypeError(f"{name!r} must be an array, got {type(x).__name__}")
+        if not x.flags.writeable:
+            raise ValueError(f"{name!r} is read-only")
+
+
+def _load_matrix(name: str, state: dict[str, Any], rank: int) -> _Matrix:
+    """Return what `state_dict` says about one matrix."""
+    missing = [key for key in ("shape", "m", "p", "q") if key not in state]
+    if missing:
+        raise ValueError(f"the state of {name!r} has no {missing[0]!r}")
+    rows, columns = (int(n) for n in state["shape"])
+    arrays = []
+    for key, n in (("m", rows * columns), ("p", rows * rank), ("q", rank * columns)):
+        values = np.array(state[key], np.float32).reshape(-1)
+        if values.size != n:
+            raise ValueError(
+                f"{key!r} of {name!r}, {rows} × {columns}, must hold {n} values, got {values.size}"
+            )
+        if not all_finite(values):
+            raise ValueError(f"{key!r} of {name!r} holds values that are not finite")
+        arrays.append(values)
+    return _Matrix(rows, columns, *arrays)
+
+
+def _squares(x: Floats) -> float:
+    """Sum of squares: one fast pass that shows whatever is not finite, too."""
+    with np.errstate(all="ignore"):
+        return float(np.dot(x, x))
+
+
+def _over_ranks(comm: Comm, value: float) -> float:
+    """Return the sum over ranks, of values that are not negative; what is too large or NaN stays so."""
+    total = np.array([value])
+    with np.errstate(all="ignore"):
+        comm.all_reduce(total, op="sum", name="PowerSGD size", nonfinite="propagate")
+    return float(total[0])
 
 
 def _pieces(sizes: list[int]) -> tuple[list[Floats], Floats]:
