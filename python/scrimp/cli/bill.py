@@ -35,7 +35,7 @@ def bill(
     from scrimp.cost import Bill, Prices
     from scrimp.cost import bill as price
 
-    check_outputs(json_file)
+    check_outputs(json_file, inputs=[*results, prices_file])
     prices = Prices.load(prices_file)
     parts: list[tuple[str, Bill]] = [
         (name, price(usage, prices)) for path in results for name, usage in _usages(read_json(path), path)

@@ -53,7 +53,7 @@ def distill(
     from scrimp.cost import Prices, bill
     from scrimp.distillation import distill as distill_into
 
-    check_outputs(out, json_file, inputs=[data])
+    check_outputs(out, json_file, inputs=[data, prices_file, Path(teacher)])
     prices = Prices.load(prices_file)
     with progress("distilling:") as show:
         show(f"reading {data}")

@@ -12,6 +12,7 @@ import typer
 
 from scrimp.cli.options import JsonFile
 from scrimp.cli.outcome import check_outputs, console, format_bytes, write_json
+from scrimp.cli.quantized_data import SUFFIX, open_data
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -31,11 +32,13 @@ def info(
 
     Example: scrimp info small.safetensors
     """
-    check_outputs(json_file)
+    check_outputs(json_file, inputs=[file])
     if file is None:
         result = _machine()
     elif file.suffix == ".safetensors":
         result = _checkpoint(file)
+    elif file.suffix == SUFFIX:
+        result = _quantized_data(file)
     else:
         result = _data(file)
     columns, rows = result.pop("columns"), result.pop("rows")
@@ -126,6 +129,26 @@ def _data(path: Path) -> dict[str, Any]:
         "features": described,
     }
     return result | {"columns": ("column", "type", "missing"), "rows": rows}
+
+
+def _quantized_data(path: Path) -> dict[str, Any]:
+    """Say what the rows of a `.scrimp` file are made of."""
+    table = open_data(path)
+    described = [
+        {"name": column["name"], "type": column["kind"]} for column in table.encoder.to_dict()["columns"]
+    ]
+    result = {
+        "file": str(path),
+        "file_bytes": path.stat().st_size,
+        "n_rows": table.X.shape[0],
+        "bits": table.X.bits,
+        "target": table.target,
+        "task": table.task,
+        "features": described,
+    }
+    rows = [(str(d["name"]), f"{d['type']}, {table.X.bits} bits") for d in described]
+    rows.append((table.target, f"target of {table.task}"))
+    return result | {"columns": ("column", "type"), "rows": rows}
 
 
 def _text(value: Any) -> str:

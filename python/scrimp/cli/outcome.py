@@ -136,10 +136,14 @@ def progress(what: str) -> Iterator[Callable[[str], None]]:
 
 def check_outputs(*paths: Path | None, inputs: Sequence[Path | None] = ()) -> None:
     """Find out before the work whether its results can be written, and that they replace no input."""
+    taken: set[Path] = set()
     for path in paths:
         if path is None:
             continue
         check_writable(path)
+        if path.resolve() in taken and (path.is_file() or not path.exists()):
+            raise InputError(f"two outputs would go to {path}; choose another name for one")
+        taken.add(path.resolve())
         for given in inputs:
             if given is not None and given.is_file() and path.exists() and path.samefile(given):
                 raise InputError(f"the output {path} would replace the input {given}; choose another name")

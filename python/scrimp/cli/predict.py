@@ -11,15 +11,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from scrimp.cli.options import DataFile, JsonFile, Missing, ModelFile, Out
+from scrimp.cli.options import JsonFile, Missing, ModelFile, Out, TrainingFile
 from scrimp.cli.outcome import check_outputs, console, hint, progress, write_json
+from scrimp.cli.quantized_data import SUFFIX, evaluate_data, predict_data
 from scrimp.errors import InputError
 
 if TYPE_CHECKING:
     from scrimp.cli.tabular import TabularModel
 
 
-def predict(model: ModelFile, data: DataFile, out: Out, json_file: JsonFile = None) -> None:
+def predict(model: ModelFile, data: TrainingFile, out: Out, json_file: JsonFile = None) -> None:
     """Predict every row of DATA; write the predictions to a .csv or .npy file.
 
     Example: scrimp predict model.safetensors new.csv --out predictions.csv
@@ -48,8 +49,10 @@ def _predict_batches(fitted: TabularModel, data: Path) -> tuple[NDArray[Any], Co
     """Predict batch by batch, so that only one is encoded at a time; count rows of unseen categories."""
     from scrimp.data import TableBatches
 
-    parts: list[NDArray[Any]] = []
     unseen: Counter[str] = Counter()
+    if data.suffix == SUFFIX:
+        return predict_data(fitted, data)[0], unseen
+    parts: list[NDArray[Any]] = []
     done = 0
     with progress("predicting") as show:
         for table in TableBatches(data):
@@ -63,7 +66,7 @@ def _predict_batches(fitted: TabularModel, data: Path) -> tuple[NDArray[Any], Co
 
 
 def evaluate(
-    model: ModelFile, data: DataFile, missing: Missing = "error", json_file: JsonFile = None
+    model: ModelFile, data: TrainingFile, missing: Missing = "error", json_file: JsonFile = None
 ) -> None:
     """Score a model on rows whose target is known.
 
@@ -74,15 +77,18 @@ def evaluate(
 
     check_outputs(json_file, inputs=[model, data])
     fitted = TabularModel.load(model)
-    table = read_table(data)
-    if missing == "drop":
-        table = fitted.complete_rows(table)
-    scores = fitted.scores(table)
-    _note_unseen(fitted.encoder.unseen(table))
+    if data.suffix == SUFFIX:
+        scores, n_rows = evaluate_data(fitted, data)
+    else:
+        table = read_table(data)
+        if missing == "drop":
+            table = fitted.complete_rows(table)
+        scores, n_rows = fitted.scores(table), table.n_rows
+        _note_unseen(fitted.encoder.unseen(table))
     shown = ", ".join(f"{name} {value:.4f}" for name, value in scores.items())
-    result = {"model": str(model), "data": str(data), "target": fitted.target, "n_rows": table.n_rows}
+    result = {"model": str(model), "data": str(data), "target": fitted.target, "n_rows": n_rows}
     write_json(json_file, "evaluate", result | scores)
-    console().print(f"{fitted.target}: {shown} on {table.n_rows:,} rows of {data}")
+    console().print(f"{fitted.target}: {shown} on {n_rows:,} rows of {data}")
 
 
 def _note_unseen(unseen: Mapping[str, int]) -> None:

@@ -65,8 +65,10 @@ def prune(
     from scrimp.data import read_table
     from scrimp.linear_model import prune as prune_model
 
-    check_outputs(out, json_file)
+    check_outputs(out, json_file, inputs=[model, data])
     fitted = TabularModel.load(model)
+    if keep > fitted.encoder.width:
+        raise typer.BadParameter(f"--keep {keep}: the model has {fitted.encoder.width} columns")
     table = read_table(data)
     if missing == "drop":
         table = fitted.complete_rows(table)

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from scrimp.cli.launched import joined
 from scrimp.cli.outcome import console, format_bytes, hint, progress, write_json
-from scrimp.errors import InputError
+from scrimp.errors import CodecError, InputError
 
 if TYPE_CHECKING:
     from scrimp.cli.tabular import TabularModel
@@ -61,10 +62,15 @@ def fit_quantized(
 ) -> tuple[TabularModel, dict[str, Any]]:
     """Fit to the first leaves of a file; the last ones, about `test_size` of them, are held out."""
     from scrimp.cli.tabular import TabularModel, estimator
-    from scrimp.data import QuantizedTable
     from scrimp.matrix import LEAF_ROWS
 
-    table = QuantizedTable.open(path)
+    table = open_data(path)
+    bits = settings["data_bits"]
+    if bits not in (32, table.X.bits):
+        raise InputError(
+            f"{path}: its rows have {table.X.bits} bits, --data-bits {bits} has no effect;"
+            f" quantize with --bits {bits} for that"
+        )
     if target != table.target or task not in (None, table.task):
         raise InputError(f"{path}: was quantized with target {table.target!r} for {table.task}")
     n, leaves = table.X.shape[0], len(table.X.weight_blocks)
@@ -88,15 +94,58 @@ def fit_quantized(
     return fitted, facts | (_scores(model, table, kept) if kept < leaves else {})
 
 
+def open_data(path: Path) -> QuantizedTable:
+    """Map a `.scrimp` file; what is wrong with it is bad input."""
+    from scrimp.data import QuantizedTable
+
+    try:
+        return QuantizedTable.open(path)
+    except CodecError as error:
+        raise InputError(str(error)) from error
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def predict_data(fitted: TabularModel, path: Path) -> tuple[NDArray[Any], QuantizedTable]:
+    """Predict the rows of a file, which must be encoded as the model's were."""
+    table = open_data(path)
+    if table.encoder != fitted.encoder:
+        raise InputError(
+            f"{path}: its columns are encoded otherwise than those that the model was trained on;"
+            f" give the data that it was quantized from"
+        )
+    if not len(table.y):
+        raise InputError(f"{path}: there are no rows")
+    return _predicted(fitted.model, table, 0), table
+
+
+def evaluate_data(fitted: TabularModel, path: Path) -> tuple[dict[str, float], int]:
+    """Score a model on the rows of a file; return how many there are, too."""
+    from scrimp.cli.tabular import score
+
+    predicted, table = predict_data(fitted, path)
+    if (table.target, table.task) != (fitted.target, fitted.task):
+        raise InputError(
+            f"{path}: was quantized with target {table.target!r} for {table.task},"
+            f" the model predicts {fitted.target!r} ({fitted.task})"
+        )
+    return score(table.task, table.labels(), predicted), len(predicted)
+
+
 def _scores(model: Any, table: QuantizedTable, first_leaf: int) -> dict[str, float]:
-    """Score the held-out leaves, a few at a time."""
+    """Score the held-out leaves."""
     from scrimp.cli.tabular import score
     from scrimp.matrix import LEAF_ROWS
 
+    truth = table.labels(slice(first_leaf * LEAF_ROWS, None))
+    return score(table.task, truth, _predicted(model, table, first_leaf))
+
+
+def _predicted(model: Any, table: QuantizedTable, first_leaf: int) -> NDArray[Any]:
+    """Predict the leaves from one on, a few at a time."""
     leaves = len(table.X.weight_blocks)
-    predicted = [
+    parts = [
         model.predict(table.X.leaves(i, min(i + SCORED_LEAVES, leaves)))
         for i in range(first_leaf, leaves, SCORED_LEAVES)
     ]
-    truth = table.labels(slice(first_leaf * LEAF_ROWS, None))
-    return score(table.task, truth, np.concatenate(predicted))
+    return np.concatenate(parts)

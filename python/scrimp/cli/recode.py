@@ -10,7 +10,7 @@ import typer
 from scrimp.cli import options as opt
 from scrimp.cli.options import JsonFile, Out, codec_spec, one_of, rule
 from scrimp.cli.outcome import check_outputs, console, format_bytes, progress, write_json
-from scrimp.cli.quantized_data import is_data, quantize_data
+from scrimp.cli.quantized_data import SUFFIX, is_data, quantize_data
 from scrimp.errors import InputError
 
 if TYPE_CHECKING:
@@ -71,7 +71,9 @@ def quantize(
     """
     from scrimp.tensor_file import export_gguf, quantize_file
 
-    check_outputs(out, json_file)
+    check_outputs(out, json_file, inputs=[model])
+    if model.suffix == SUFFIX:
+        raise InputError(f"{model}: is data in few bits already; `scrimp train` reads it")
     if is_data(model):
         if target is None:
             raise typer.BadParameter(f"{model} is data: say with --target which column is to be predicted")
@@ -109,7 +111,7 @@ def dequantize(
     """
     from scrimp.tensor_file import dequantize_file
 
-    check_outputs(out, json_file)
+    check_outputs(out, json_file, inputs=[model])
     with progress("dequantizing") as show:
         reports = dequantize_file(model, out, dtype, show)
     write_json(json_file, "dequantize", _result(model, out, reports))

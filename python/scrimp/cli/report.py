@@ -28,7 +28,7 @@ def report(
     """
     from scrimp.report import Page
 
-    check_outputs(out)
+    check_outputs(out, inputs=results)
     documents = [(path, read_result(path)) for path in results]
     if len(documents) == 1 and documents[0][1]["schema"] == "scrimp.demo/1":
         page = _demo_page(*documents[0])

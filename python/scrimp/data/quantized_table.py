@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from scrimp.data.batches import TableBatches, ahead
 from scrimp.data.encoder import TableEncoder
-from scrimp.data.scan import Scan, labels_of
+from scrimp.data.scan import TASKS, Scan, labels_of
 from scrimp.data.table import Table
 from scrimp.errors import CodecError
 from scrimp.matrix import LEAF_ROWS, QuantizedMatrix, Ranges
@@ -66,9 +66,13 @@ class QuantizedTable:
         y, about = load_targets(path)
         if about.get("schema") != SCHEMA or not isinstance(about.get("classes"), list):
             raise CodecError(f"{path}: the description of the table is damaged")
+        target, task = about.get("target"), about.get("task")
+        if task not in TASKS or not isinstance(target, str):
+            known = " or ".join(map(repr, TASKS))
+            raise CodecError(f"{path}: task must be {known} and target a name, got {task!r} and {target!r}")
         X = QuantizedMatrix.open(path, verify=verify)
         encoder = TableEncoder.from_dict(about.get("encoder"))
-        return cls(X, y, encoder, str(about.get("target")), str(about.get("task")), tuple(about["classes"]))
+        return cls(X, y, encoder, target, task, tuple(about["classes"]))
 
     def labels(self, rows: slice = slice(None)) -> NDArray[Any]:
         """Return the target of some rows: numbers, or class labels."""
@@ -84,8 +88,8 @@ def quantize_table(
     target: str,
     task: str | None = None,
     bits: int = 8,
-    categorical: Sequence[str] = (),
-    drop: Sequence[str] = (),
+    categorical: str | Sequence[str] = (),
+    drop: str | Sequence[str] = (),
     missing: str = "error",
     max_categories: int = 256,
     standardize: bool = True,
@@ -107,10 +111,10 @@ def quantize_table(
         By default classification if the target is text.
     bits : {8, 4, 2, 1}
         Of a value; rounding is stochastic.
-    categorical : sequence of str
-        Columns to one-hot encode; `("auto",)`: all that hold text.
-    drop : sequence of str
-        Columns to leave out.
+    categorical : str or sequence of str
+        Columns to one-hot encode; "auto": all that hold text.
+    drop : str or sequence of str
+        Columns to leave out; not the target.
     missing : {"error", "drop"}
         Rows with a missing value.
     max_categories : int
@@ -125,6 +129,12 @@ def quantize_table(
     -------
     QuantizedTable
         The file, opened.
+
+    Raises
+    ------
+    InputError
+        Names file and column: a missing value, text that is not declared categorical, a column that is text
+        in one file and numbers in another, a number too large for float32 or to standardise.
 
     Examples
     --------

@@ -14,6 +14,8 @@ from scrimp.data.table import Table
 from scrimp.errors import InputError
 from scrimp.matrix import Ranges
 
+TASKS = ("regression", "classification")
+
 
 @dataclass
 class NumberScan:
@@ -25,13 +27,18 @@ class NumberScan:
     low: float = np.inf
     high: float = -np.inf
     integral: bool = True
+    largest: float = -1.0  # |x|
+    place: str = ""  # of the largest, for errors
 
-    def add(self, column: NDArray[Any]) -> None:
-        """Take the next rows."""
-        values = column.astype(np.float64)
-        n, mean = len(values), float(values.mean())
-        shift, total = mean - self.mean, self.n + n
-        self.squares += float(((values - mean) ** 2).sum()) + shift * shift * self.n * n / total
+    def add(self, name: str, table: Table) -> None:
+        """Take the next rows of the column `name`."""
+        values = table.column(name).astype(np.float64)
+        self._note_largest(name, table.where, values)
+        n, total = len(values), self.n + len(values)
+        with np.errstate(over="ignore", invalid="ignore"):
+            mean = float(values.mean())
+            shift = mean - self.mean
+            self.squares += float(((values - mean) ** 2).sum()) + shift * shift * self.n * n / total
         self.mean += shift * n / total
         self.n = total
         self.low, self.high = min(self.low, float(values.min())), max(self.high, float(values.max()))
@@ -42,7 +49,15 @@ class NumberScan:
         if not standardize:
             return NumericColumn(name)
         scale = float(np.sqrt(self.squares / self.n))
+        if not np.isfinite([self.mean, scale]).all():
+            raise InputError(f"{self.place}, too large to standardise: rescale the column or leave it out")
         return NumericColumn(name, self.mean, scale if scale > 0 else 1.0)
+
+    def _note_largest(self, name: str, where: str, values: NDArray[np.float64]) -> None:
+        at = int(np.abs(values).argmax())
+        if abs(values[at]) > self.largest:
+            self.largest = abs(float(values[at]))
+            self.place = f"{where}: column {name!r} has {values[at]:.3g} in row {at + 1:,}"
 
 
 @dataclass
@@ -66,6 +81,7 @@ class Scan:
     numbers: dict[str, NumberScan] = field(default_factory=dict)
     categories: dict[str, set[str]] = field(default_factory=dict)
     classes: set[Any] = field(default_factory=set)
+    text_target: bool | None = None
 
     @classmethod
     def of(
@@ -74,12 +90,15 @@ class Scan:
         *,
         target: str,
         task: str | None = None,
-        categorical: Sequence[str] = (),
-        drop: Sequence[str] = (),
+        categorical: str | Sequence[str] = (),
+        drop: str | Sequence[str] = (),
         missing: str = "error",
         max_categories: int = 256,
     ) -> Scan:
         """Read all batches; the arguments are those of `quantize_table`."""
+        _require("task", task, (None, *TASKS))
+        _require("missing", missing, ("error", "drop"))
+        categorical, drop = _names(categorical), _names(drop)
         scan: Scan | None = None
         for table in batches:
             if scan is None:
@@ -101,13 +120,17 @@ class Scan:
     ) -> Scan:
         for name in (target, *drop):
             table.column(name)
+        if target in drop:
+            raise InputError(f"{table.where}: column {target!r} is the target; drop cannot leave it out")
         features = tuple(name for name in table.names if name not in (target, *drop))
         if not features:
             raise InputError(f"{table.where}: there is no column beside the target {target!r}")
         text = {name for name in features if table.is_text(name)}
         chosen = text if list(categorical) == ["auto"] else set(categorical)
-        for name in chosen:
+        for name in sorted(chosen):
             table.column(name)
+            if name not in features:
+                raise InputError(f"{table.where}: {name!r} is declared categorical but is not a feature")
         if text - chosen:
             raise InputError(
                 f"{table.where}: column {min(text - chosen)!r} holds text;"
@@ -133,11 +156,30 @@ class Scan:
             if name in self.categorical:
                 self._add_categories(name, table)
             else:
-                self.numbers.setdefault(name, NumberScan()).add(table.column(name))
+                self._add_numbers(name, table)
         if self.task == "classification":
-            self.classes |= set(labels_of(table.column(self.target)).tolist())
+            self._add_classes(table)
         elif table.is_text(self.target):
             raise InputError(f"{table.where}: target {self.target!r} holds text; it needs classification")
+
+    def _add_numbers(self, name: str, table: Table) -> None:
+        if table.is_text(name):
+            raise InputError(
+                f"{table.where}: column {name!r} holds text, before it held numbers;"
+                f" declare it categorical, or leave it out"
+            )
+        self.numbers.setdefault(name, NumberScan()).add(name, table)
+
+    def _add_classes(self, table: Table) -> None:
+        text = table.is_text(self.target)
+        if self.text_target is None:
+            self.text_target = text
+        if text != self.text_target:
+            now, before = ("text", "numbers") if text else ("numbers", "text")
+            raise InputError(
+                f"{table.where}: target {self.target!r} holds {now}, before it held {before}"
+            )
+        self.classes |= set(labels_of(table.column(self.target)).tolist())
 
     def _add_categories(self, name: str, table: Table) -> None:
         found = self.categories.setdefault(name, set())
@@ -168,12 +210,14 @@ class Scan:
                 found = self.numbers[column.name]
                 with np.errstate(over="ignore"):
                     column.write(np.array([found.low, found.high]), ends)
+                if not np.isfinite(ends).all():
+                    raise InputError(
+                        f"{found.place}, beyond the range of float32: rescale the column or leave it out"
+                    )
                 whole = found.integral and (column.mean, column.scale) == (0.0, 1.0)
             low += ends[0].tolist()
             high += ends[1].tolist()
             integral += [whole] * column.width
-        if not np.isfinite([low, high]).all():
-            raise InputError("a number is beyond the range of float32")
         return Ranges(np.array(low), np.array(high), np.array(integral))
 
     def class_list(self) -> list[Any]:
@@ -187,3 +231,13 @@ def labels_of(column: NDArray[Any]) -> NDArray[Any]:
         return column.astype(str)
     whole = column.dtype.kind == "f" and bool((column == np.round(column)).all())
     return column.astype(np.int64) if whole else np.asarray(column)
+
+
+def _names(names: str | Sequence[str]) -> list[str]:
+    """Take one name for a list of one."""
+    return [names] if isinstance(names, str) else list(names)
+
+
+def _require(name: str, value: Any, known: tuple[Any, ...]) -> None:
+    if value not in known:
+        raise ValueError(f"{name} must be {' or '.join(map(repr, known))}, got {value!r}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Integral, Real
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -95,7 +96,9 @@ def enet_path(
         As `ElasticNet.fit` takes them.
     l1_ratio : float
         In 0 … 1; 1 is the lasso.
-    eps, n_alphas
+    eps : float
+        Above 0 and below 1.
+    n_alphas : int
         Without `alphas`: so many, evenly spaced in logarithm, from the one above which all coefficients are 0
         down to `eps` times it.
     alphas : array[m] or int, optional
@@ -111,19 +114,16 @@ def enet_path(
     [[1.5, 2.7], [0.0, 0.7], [0.0, 0.0]]
     """
     inputs = training_rows(BaseEstimator(), X, y, sample_weight)
-    if not 0 <= l1_ratio <= 1:
+    if not (isinstance(l1_ratio, Real) and 0 <= l1_ratio <= 1):
         raise ValueError(f"l1_ratio must be a number in 0 … 1, got {l1_ratio!r}")
     total, k = total_weight(inputs), inputs.y.shape[1]
     options = NormalOptions(np.zeros(0), fit_intercept, threads=threads, tol=tol)
-    n_alphas = alphas if isinstance(alphas, int) else n_alphas
-    if alphas is None or isinstance(alphas, int):
-        if l1_ratio == 0:
-            raise ValueError("alphas must be given when l1_ratio is 0: no alpha makes all coefficients 0")
+    if alphas is None or isinstance(alphas, Integral):
+        name, count = ("n_alphas", n_alphas) if alphas is None else ("alphas", alphas)
+        _check_spacing(eps, name, count, l1_ratio)
         top = largest_useful_penalty(single(), inputs.X, inputs.y, inputs.weight, options) / total / l1_ratio
-        alphas = np.geomspace(max(top, 1e-300), max(top, 1e-300) * eps, n_alphas)
-    penalties = _alphas(alphas)
-    if not (penalties > 0).all():
-        raise ValueError(f"alphas must be above 0, got {penalties.min()!r}")
+        alphas = np.geomspace(max(top, 1e-300), max(top, 1e-300) * eps, int(count))
+    penalties = _alphas(alphas, zero=False)
     scaled = np.repeat(penalties * total, k)
     start = np.zeros((inputs.X.shape[1], len(scaled)))
     penalty = Penalty(scaled * l1_ratio, scaled * (1 - l1_ratio), positive)
@@ -144,11 +144,23 @@ def lasso_path(X: Any, y: ArrayLike, **options: Any) -> PenaltyPath:
     return enet_path(X, y, l1_ratio=1.0, **options)
 
 
-def _alphas(alphas: ArrayLike) -> NDArray[np.float64]:
-    values = np.asarray(alphas, np.float64)
-    if values.ndim != 1 or not len(values) or not np.isfinite(values).all() or not (values >= 0).all():
-        raise ValueError(f"alphas must be a list of numbers >= 0, got {alphas!r}")
-    return values
+def _alphas(alphas: ArrayLike, *, zero: bool = True) -> NDArray[np.float64]:
+    """Check a list of penalties; `zero`: whether one may be 0."""
+    bound = ">= 0" if zero else "> 0"
+    values = np.asarray(alphas)
+    good = values.ndim == 1 and len(values) > 0 and values.dtype.kind in "fiu"
+    if not good or not (np.isfinite(values) & ((values >= 0) if zero else (values > 0))).all():
+        raise ValueError(f"alphas must be a list of numbers {bound}, got {alphas!r}")
+    return values.astype(np.float64)
+
+
+def _check_spacing(eps: float, name: str, count: Any, l1_ratio: float) -> None:
+    if not (isinstance(eps, Real) and 0 < eps < 1):
+        raise ValueError(f"eps must be a number above 0 and below 1, got {eps!r}")
+    if not isinstance(count, Integral) or isinstance(count, bool) or count < 1:
+        raise ValueError(f"{name} must be a whole number >= 1, got {count!r}")
+    if l1_ratio == 0:
+        raise ValueError("alphas must be given when l1_ratio is 0: no alpha makes all coefficients 0")
 
 
 def _path(alphas: NDArray[np.float64], solution: Any, k: int, vector: bool) -> PenaltyPath:

@@ -70,7 +70,7 @@ def prune(
     X, y, sample_weight
         Rows to judge by and to fit again on, as `fit` takes them; no QuantizedMatrix.
     keep : int, or float in 0 … 1
-        How many columns, or which part of them; at least one.
+        How many of the columns, or which part of them; at least one.
     method : {"magnitude", "l1"}
         "magnitude": the largest √Σ coef²·Var(x), which is how much a column moves predictions. "l1": the
         columns that the lasso keeps, of y, or of a classifier's own logits; better where columns are
@@ -115,7 +115,9 @@ def prune(
 
 def _count(keep: float, d: int) -> int:
     if isinstance(keep, int | np.integer) and not isinstance(keep, bool) and keep >= 1:
-        return min(int(keep), d)
+        if keep > d:
+            raise ValueError(f"keep must be at most the number of columns, {d}, got {keep!r}")
+        return int(keep)
     if isinstance(keep, float | np.floating) and 0 < keep <= 1:
         return max(1, round(float(keep) * d))
     raise ValueError(f"keep must be a whole number of columns, or a part above 0 and at most 1, got {keep!r}")

@@ -64,8 +64,9 @@ class Known(NamedTuple):
             missing = " and ".join(
                 who for who, lacks in (("init", mine is None), ("X", names is None)) if lacks
             )
+            verb = "have" if mine is None and names is None else "has"
             text = f"init has {self.coef.shape[1]} columns and X has {d}: they are matched by name"
-            raise ValueError(f"{text}, but {missing} has no names; fit on frames whose columns have names")
+            raise ValueError(f"{text}, but {missing} {verb} no names; fit on frames whose columns have names")
         place = {name: j for j, name in enumerate(mine)}
         shared = [(new, place[str(name)]) for new, name in enumerate(names) if str(name) in place]
         if not shared:

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from scrimp import _core
 from scrimp.codecs import Codec, pack, packet_payload
+from scrimp.errors import InputError
 from scrimp.matrix.quantized import QuantizedMatrix
 
 Activations = Literal["float32", "int8"]
@@ -46,6 +47,17 @@ class QuantizedLinear:
     shape: tuple[int, int]
     bias: NDArray[np.float32] = field(repr=False)
 
+    def __post_init__(self) -> None:
+        k, d = self.shape
+        if self.bias.shape != (k,):
+            raise ValueError(f"bias must have shape ({k},), got {self.bias.shape}")
+        needed = self.codec.nbytes(k * d)
+        if self.payload.nbytes != needed:
+            raise ValueError(
+                f"payload must have the {needed:,} bytes of {k}×{d} values in {self.codec.spec},"
+                f" got {self.payload.nbytes:,}"
+            )
+
     @classmethod
     def from_array(
         cls, W: ArrayLike, codec: str | Codec = "int4", bias: ArrayLike | None = None, **key: Any
@@ -64,13 +76,17 @@ class QuantizedLinear:
 
         Raises
         ------
+        TypeError
+            W or bias does not hold real numbers.
         ValueError
             W is not two-dimensional, or a value cannot be encoded.
+        InputError
+            A finite value of W or bias is beyond the range of float32.
         """
         weights = np.asarray(W)
         if weights.ndim != 2:
             raise ValueError(f"W must be a 2-D array, got {weights.dtype}{weights.shape}")
-        return cls.from_packet(pack(weights.astype(np.float32, copy=False), codec, **key), bias)
+        return cls.from_packet(pack(_float32("W", weights), codec, **key), bias)
 
     @classmethod
     def from_packet(
@@ -97,9 +113,7 @@ class QuantizedLinear:
         if info.codec.spec == "raw" and info.dtype != np.float32:
             raise ValueError(f"raw weights must be float32, got {info.dtype}")
         k, d = info.shape
-        values = np.zeros(k, np.float32) if bias is None else np.array(bias, np.float32)
-        if values.shape != (k,):
-            raise ValueError(f"bias must have shape ({k},), got {values.shape}")
+        values = np.zeros(k, np.float32) if bias is None else _float32("bias", np.array(bias))
         return cls(payload, info.codec, (k, d), values)
 
     @property
@@ -117,7 +131,7 @@ class QuantizedLinear:
         out: NDArray[np.float32] | None = None,
         *,
         activations: Activations = "float32",
-        scale: NDArray[np.float64] | None = None,
+        scale: ArrayLike | None = None,
         threads: int = 0,
     ) -> NDArray[np.float32]:
         """Multiply rows.
@@ -125,7 +139,7 @@ class QuantizedLinear:
         Parameters
         ----------
         X : float16, float32, float64 or int8 array[n, d] or [d], any strides; or QuantizedMatrix
-            Rounded to float32.
+            Rounded to float32; a float64 beyond its range counts as an infinity.
         out : float32[n, k] (or [k]), C-contiguous, optional
             Where to write; allocated if absent.
         activations : {"float32", "int8"}
@@ -164,8 +178,8 @@ class QuantizedLinear:
         """
         if activations not in ("float32", "int8"):
             raise ValueError(f"activations must be 'float32' or 'int8', got {activations!r}")
-        rows, bits, grid = _rows(X, scale)
         k, d = self.shape
+        rows, bits, grid = _rows(X, None if scale is None else _column_scale(scale, d))
         n = rows.shape[:-1]
         if rows.ndim not in (1, 2) or (bits == 0 and rows.shape[-1] != d):
             raise ValueError(f"X must have shape (n, {d}) or ({d},), got {rows.shape}")
@@ -190,3 +204,30 @@ def _rows(
     if scale is not None:
         raise ValueError("scale is for arrays; a QuantizedMatrix has its own")
     return X.codes, X.bits, (X.scale, X.offset)
+
+
+def _column_scale(scale: ArrayLike, d: int) -> NDArray[np.float64]:
+    values = np.asarray(scale)
+    _check_real("scale", values)
+    if values.shape != (d,):
+        raise ValueError(f"scale must have shape ({d},), got {values.shape}")
+    return np.ascontiguousarray(values, np.float64)
+
+
+def _float32(name: str, values: NDArray[Any]) -> NDArray[np.float32]:
+    """Round to float32; InputError if a finite value becomes an infinity."""
+    _check_real(name, values)
+    with np.errstate(over="ignore"):
+        rounded = values.astype(np.float32, copy=False)
+    if values.dtype.kind == "f" and values.dtype.itemsize > 4:
+        beyond = np.argwhere(np.isinf(rounded) & np.isfinite(values))
+        if len(beyond):
+            at = tuple(beyond[0].tolist())
+            where = ", ".join(map(str, at))
+            raise InputError(f"{name}[{where}] is {values[at]:.3g}: beyond the range of float32")
+    return rounded
+
+
+def _check_real(name: str, values: NDArray[Any]) -> None:
+    if values.dtype.kind not in "fiub":
+        raise TypeError(f"{name} must hold real numbers, got {values.dtype}{values.shape}")

@@ -1,0 +1,88 @@
+"""Arguments of paths, pruning and quantized layers that make no sense: what is said of them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from scrimp import QuantizedLinear
+from scrimp.errors import InputError
+from scrimp.linear_model import Ridge, enet_path, prune, ridge_path
+
+X = np.random.default_rng(0).normal(size=(50, 10))
+Y = X[:, 0] - X[:, 3]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"l1_ratio": "a"}, "l1_ratio must be a number in 0 … 1, got 'a'"),
+        ({"l1_ratio": 2}, "l1_ratio must be a number in 0 … 1, got 2"),
+        ({"eps": 0}, "eps must be a number above 0 and below 1, got 0"),
+        ({"eps": 2.0}, "eps must be a number above 0 and below 1, got 2.0"),
+        ({"eps": "a"}, "eps must be a number above 0 and below 1, got 'a'"),
+        ({"n_alphas": 0}, "n_alphas must be a whole number >= 1, got 0"),
+        ({"n_alphas": 2.5}, "n_alphas must be a whole number >= 1, got 2.5"),
+        ({"alphas": 0}, "alphas must be a whole number >= 1, got 0"),
+        ({"alphas": True}, "alphas must be a whole number >= 1, got True"),
+        ({"alphas": [-1.0]}, r"alphas must be a list of numbers > 0, got \[-1.0\]"),
+        ({"alphas": [0.0]}, r"alphas must be a list of numbers > 0, got \[0.0\]"),
+        ({"alphas": ["a"]}, r"alphas must be a list of numbers > 0, got \['a'\]"),
+        ({"alphas": []}, r"alphas must be a list of numbers > 0, got \[\]"),
+    ],
+)
+def test_enet_path_says_what_it_needs(options, said):
+    with pytest.raises(ValueError, match=said):
+        enet_path(X, Y, **options)
+
+
+def test_ridge_path_takes_0_and_nothing_below():
+    assert ridge_path(X, Y, [0.0, 1.0]).alphas.tolist() == [0.0, 1.0]
+    with pytest.raises(ValueError, match=r"alphas must be a list of numbers >= 0, got \[-1.0\]"):
+        ridge_path(X, Y, [-1.0])
+
+
+def test_prune_cannot_keep_more_columns_than_there_are():
+    with pytest.raises(ValueError, match="keep must be at most the number of columns, 10, got 11"):
+        prune(Ridge().fit(X, Y), X, Y, keep=11)
+    assert prune(Ridge().fit(X, Y), X, Y, keep=10).kept.all()
+
+
+def test_init_without_names_is_said_in_the_right_number():
+    with pytest.raises(ValueError, match="but init and X have no names"):
+        Ridge().fit(X[:, :3], Y, init=Ridge().fit(X, Y))
+
+
+def test_weights_must_be_real_numbers():
+    with pytest.raises(TypeError, match=r"W must hold real numbers, got complex64\(2, 3\)"):
+        QuantizedLinear.from_array(np.ones((2, 3), np.complex64))
+    with pytest.raises(TypeError, match=r"bias must hold real numbers, got complex128\(2,\)"):
+        QuantizedLinear.from_array(np.ones((2, 3)), bias=[1j, 0])
+
+
+def test_weights_beyond_float32_are_named():
+    weights = np.ones((2, 3))
+    weights[1, 2] = -1e200
+    with pytest.raises(InputError, match=r"W\[1, 2\] is -1e\+200: beyond the range of float32"):
+        QuantizedLinear.from_array(weights, "raw")
+    with pytest.raises(InputError, match=r"bias\[0\] is 1e\+200"):
+        QuantizedLinear.from_array(np.ones((2, 3)), bias=[1e200, 0])
+
+
+def test_scale_is_a_list_of_one_number_a_column():
+    layer = QuantizedLinear.from_array(np.ones((2, 3)), "raw")
+    rows = np.ones((1, 3), np.float32)
+    assert layer(rows, scale=[1.0, 2.0, 3.0]).tolist() == [[6.0, 6.0]]
+    for scale in (np.ones((1, 3)), [1.0, 2.0], 1.0):
+        with pytest.raises(ValueError, match=r"scale must have shape \(3,\), got \("):
+            layer(rows, scale=scale)
+    with pytest.raises(TypeError, match="scale must hold real numbers"):
+        layer(rows, scale=["a", "b", "c"])
+
+
+def test_bias_and_payload_are_told_apart():
+    layer = QuantizedLinear.from_array(np.ones((2, 3)), "int8")
+    with pytest.raises(ValueError, match=r"bias must have shape \(2,\), got \(3,\)"):
+        QuantizedLinear(layer.payload, layer.codec, layer.shape, np.zeros(3, np.float32))
+    with pytest.raises(ValueError, match="payload must have the 10 bytes of 2×3 values in int8"):
+        QuantizedLinear(layer.payload[1:], layer.codec, layer.shape, layer.bias)

@@ -1,0 +1,99 @@
+"""The command line on bad input: one clear line, the right exit code, and no file that was there changed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from scrimp.cli import app
+
+
+def run(*args):
+    return CliRunner().invoke(app, [str(arg) for arg in args])
+
+
+def refused(*args, code=4):
+    """Run a command that must fail, and return what it says in one line."""
+    result = run(*args)
+    assert result.exit_code == code, result.output
+    assert result.stdout == ""
+    said = " ".join(result.stderr.replace("│", " ").split())
+    assert code == 2 or result.stderr.count("\n") == 1
+    return said
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """d.csv, the same in 8 bits, and a model of it."""
+    folder = tmp_path_factory.mktemp("files")
+    rng = np.random.default_rng(0)
+    rows = pd.DataFrame(rng.normal(size=(5000, 3)), columns=["a", "b", "y"])
+    rows["y"] += rows["a"] - 2 * rows["b"]
+    rows.to_csv(folder / "d.csv", index=False)
+    done = run("quantize", folder / "d.csv", "--target", "y", "--out", folder / "d.scrimp")
+    assert done.exit_code == 0, done.output
+    done = run("train", folder / "d.scrimp", "--target", "y", "--out", folder / "m.safetensors")
+    assert done.exit_code == 0, done.output
+    return folder
+
+
+def test_data_in_few_bits_is_not_quantized_again(files, tmp_path):
+    said = refused("quantize", files / "d.scrimp", "--out", tmp_path / "x.safetensors")
+    assert "is data in few bits already; `scrimp train` reads it" in said
+
+
+def test_bits_that_the_rows_do_not_have_are_refused(files, tmp_path):
+    args = ("train", files / "d.scrimp", "--target", "y", "--out", tmp_path / "m.safetensors", "--data-bits")
+    assert "its rows have 8 bits, --data-bits 4 has no effect" in refused(*args, 4)
+    assert run(*args, 8).exit_code == 0
+
+
+def test_predict_evaluate_and_info_read_data_in_few_bits(files, tmp_path):
+    done = run("predict", files / "m.safetensors", files / "d.scrimp", "--out", tmp_path / "p.npy")
+    assert done.exit_code == 0, done.output
+    run("predict", files / "m.safetensors", files / "d.csv", "--out", tmp_path / "plain.npy")
+    assert np.abs(np.load(tmp_path / "p.npy") - np.load(tmp_path / "plain.npy")).max() < 0.1
+    assert "on 5,000 rows" in run("evaluate", files / "m.safetensors", files / "d.scrimp").stdout
+    assert "target of regression" in run("info", files / "d.scrimp").stdout
+
+
+def test_rows_that_were_encoded_otherwise_are_refused(files, tmp_path):
+    other = tmp_path / "other.scrimp"
+    run("quantize", files / "d.csv", "--target", "y", "--raw-numbers", "--out", other)
+    said = refused("predict", files / "m.safetensors", other, "--out", tmp_path / "p.csv")
+    assert "its columns are encoded otherwise" in said
+    assert "encoded otherwise" in refused("evaluate", files / "m.safetensors", other)
+
+
+def test_more_columns_than_there_are_cannot_be_kept(files, tmp_path):
+    args = ("prune", files / "m.safetensors", files / "d.csv", "--keep", 11)
+    assert "--keep 11: the model has 2 columns" in refused(*args, "--out", tmp_path / "x", code=2)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "quantize d.csv --target y --out d.csv",
+        "quantize m.safetensors --out m.safetensors",
+        "dequantize m.safetensors --out m.safetensors",
+        "prune m.safetensors d.csv --out m.safetensors",
+        "distill d.csv --target y --teacher m.safetensors --out m.safetensors",
+        "report d.csv --out d.csv",
+        "bill d.csv --json d.csv",
+        "info d.csv --json d.csv",
+    ],
+)
+def test_an_output_never_replaces_an_input(files, command):
+    words = [files / word if "." in word else word for word in command.split()]
+    before = {path: path.read_bytes() for path in files.iterdir()}
+    assert "would replace the input" in refused(*words)
+    assert before == {path: path.read_bytes() for path in files.iterdir()}
+
+
+def test_two_outputs_never_go_to_one_file(files, tmp_path):
+    out = tmp_path / "x.csv"
+    args = ("predict", files / "m.safetensors", files / "d.csv", "--out", out, "--json", out)
+    assert "two outputs would go to" in refused(*args)
+    assert not out.exists()
