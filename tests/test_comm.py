@@ -217,6 +217,51 @@ def test_wrong_arguments_are_named() -> None:
         comm.reduce_scatter(x, np.zeros(3, np.float32))
     with pytest.raises(ValueError, match="unknown codec"):
         comm.all_reduce(x, codec="int7")
+    with pytest.raises(ValueError, match="nonfinite must be 'raise', 'skip' or 'propagate', got 'x'"):
+        comm.all_reduce(x, nonfinite="x")
+    with pytest.raises(ValueError, match="nonfinite must be"):
+        comm.reduce_scatter(x, x.copy(), nonfinite="x")
+    with pytest.raises(TypeError, match="root must be an integer, got 'a'"):
+        comm.broadcast(x, root="a")
+    for block in (0, -128):
+        with pytest.raises(ValueError, match=f"block must be at least 1, got {block}"):
+            comm.reduce_scatter(x, x.copy(), block=block)
+    with pytest.raises(TypeError, match=r"block must be an integer, got 1\.5"):
+        comm.all_gather(x, x.copy(), block=1.5)
+
+
+@pytest.mark.parametrize(
+    ("bad", "got"), [([1, 2], "list"), (np.float32(1), "a scalar of float32"), (np.array([{}]), "object")]
+)
+def test_what_is_no_array_is_the_same_error_everywhere(bad: object, got: str) -> None:
+    comm = single()
+    x = np.zeros(2, np.float32)
+    calls = {
+        "x": [
+            lambda: comm.all_reduce(bad),
+            lambda: comm.broadcast(bad),
+            lambda: comm.reduce_scatter(bad, x),
+            lambda: comm.all_gather(bad, x),
+        ],
+        "out": [lambda: comm.reduce_scatter(x, bad), lambda: comm.all_gather(x, bad)],
+    }
+    for what, several in calls.items():
+        for call in several:
+            with pytest.raises(TypeError, match=f"^{what} must be an array of numbers, got {got}$"):
+                call()
+
+
+def odd_shapes(comm: Comm) -> None:
+    for shape in (np.int64(3), [3], (np.int32(3),)):
+        assert comm.empty(shape).shape == (3,)
+    for shape in (2.5, "a", (1, "a")):
+        with pytest.raises(TypeError, match="shape must be an integer or a tuple of integers, got"):
+            comm.empty(shape)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_shapes_are_what_numpy_takes(workers: int) -> None:
+    scrimp.run(odd_shapes, workers)
 
 
 @pytest.mark.parametrize(

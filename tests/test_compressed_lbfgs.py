@@ -9,6 +9,8 @@ import pytest
 
 import scrimp
 from scrimp.linear_model import LogisticRegression
+from scrimp.train.checkpoint import SCHEMA
+from scrimp.train.storage import read_tensors, write_tensors
 
 WAYS = {
     "int4": {"compress": "int4"},
@@ -84,3 +86,17 @@ def test_a_resumed_fit_keeps_its_exact_gradients(tmp_path):
     exact = np.linalg.lstsq(x, y, rcond=None)[0]
     assert np.frombuffer(whole[0]) == pytest.approx(exact, abs=1e-5)
     assert whole[2] == "converged"
+
+
+def test_a_checkpoint_of_before_the_anchors_says_so(tmp_path):
+    path = tmp_path / "fit"
+    rows = np.eye(5), np.arange(5.0)
+    options = {"solver": "lbfgs", "checkpoint": path, "tol": 1e-12}
+    scrimp.minimize(valley, np.zeros(5), rows, max_iter=1, **options)
+    tensors, document = read_tensors(path, SCHEMA)
+    old = {name: a for name, a in tensors.items() if "anchor." not in name}
+    assert len(old) < len(tensors)
+    write_tensors(path, old, document)
+    said = "fit: checkpoint of an older version of scrimp .*; remove it to begin anew"
+    with pytest.raises(scrimp.errors.InputError, match=said):
+        scrimp.minimize(valley, np.zeros(5), rows, max_iter=2, **options)

@@ -199,6 +199,37 @@ def flip_a_bit(comm: Comm) -> None:
         comm.barrier()  # an exit would end the threads that still send
 
 
+class InterruptedTransport(FramedTransport):
+    """Whoever waits is interrupted."""
+
+    def requests(self) -> Requests:
+        return InterruptedRequests()
+
+
+class InterruptedRequests(Requests):
+    def send(self, peer: int, data: Bytes) -> None:
+        pass
+
+    def receive(self, peer: int, data: Bytes) -> None:
+        pass
+
+    def next(self, label: Callable[[int], str]) -> int:
+        raise KeyboardInterrupt
+
+    def finish(self, label: str) -> None:
+        pass
+
+
+@pytest.mark.parametrize("call", [Comm.barrier, lambda comm: comm.all_reduce(np.ones(1000, np.float32))])
+def test_an_interrupted_collective_ends_the_group(call: Callable[[Comm], None]) -> None:
+    comm = Comm(InterruptedTransport(0, 2, 30.0))
+    with pytest.raises(KeyboardInterrupt):
+        call(comm)
+    for _ in range(2):
+        with pytest.raises(scrimp.CommError, match="group ended earlier: KeyboardInterrupt on rank 0"):
+            call(comm)
+
+
 def over_two_levels(comm: Comm, hosts: str) -> tuple[bytes, int, bytes | None]:
     """One character a rank names its host."""
     world = scrimp.comm.two_level(Comm(SocketTransport(comm)), host=hosts[comm.rank])
@@ -225,6 +256,8 @@ def over_two_levels(comm: Comm, hosts: str) -> tuple[bytes, int, bytes | None]:
     count = np.array([comm.rank])
     world.all_reduce(count, op="sum")
     assert count[0] == comm.size * (comm.size - 1) // 2
+    with pytest.raises(TypeError, match="x must be an array of numbers, got list"):
+        world.all_reduce([1.0])  # type: ignore[arg-type]
     world.barrier()
     residual = feedback.state_dict()["residuals"].get("w/sent")
     return x.tobytes(), sent, None if residual is None else residual.tobytes()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from operator import index
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from scrimp.codecs import codec as find_codec
+from scrimp.comm.collectives import Nonfinite
 from scrimp.comm.shards import shard_bounds
 
 if TYPE_CHECKING:
@@ -17,13 +19,17 @@ SHARD_BLOCK = 128
 """Shards of `reduce_scatter` and `all_gather` begin at its multiples (or of the codec's block, if larger)."""
 
 
-def reducing_codec(spec: str | Codec, feedback: ErrorFeedback | None, op: str, x: NDArray[Any]) -> Codec:
+def reducing_codec(
+    spec: str | Codec, feedback: ErrorFeedback | None, op: str, x: NDArray[Any], nonfinite: str
+) -> Codec:
     """Return the codec of a reduction of x, or raise what is wrong with the arguments."""
     if op not in ("mean", "sum"):
         raise ValueError(f"op must be 'mean' or 'sum', got {op!r}")
+    if nonfinite not in get_args(Nonfinite):
+        raise ValueError(f"nonfinite must be 'raise', 'skip' or 'propagate', got {nonfinite!r}")
     chosen = find_codec(spec)
     if not isinstance(x, np.ndarray) or x.dtype.kind not in "fiu":
-        raise TypeError(f"x must be an array of numbers, got {getattr(x, 'dtype', type(x).__name__)}")
+        raise TypeError(f"x must be an array of numbers, got {_kind(x)}")
     if x.dtype.kind != "f" and (op == "mean" or chosen.spec != "raw"):
         raise TypeError(
             f"x must be an array of floats for op={op!r} and codec {chosen.spec!r}, got {x.dtype}"
@@ -31,6 +37,50 @@ def reducing_codec(spec: str | Codec, feedback: ErrorFeedback | None, op: str, x
     if feedback is not None and chosen.spec != "raw":
         feedback.check(chosen)
     return chosen
+
+
+def check_array(what: str, x: Any) -> None:
+    """Raise TypeError for what is not an array that can travel.
+
+    Examples
+    --------
+    >>> check_array("out", [1, 2])
+    Traceback (most recent call last):
+    TypeError: out must be an array of numbers, got list
+    """
+    if not isinstance(x, np.ndarray) or x.dtype.hasobject:
+        raise TypeError(f"{what} must be an array of numbers, got {_kind(x)}")
+
+
+def _kind(x: Any) -> str:
+    if isinstance(x, np.generic):
+        return f"a scalar of {x.dtype}"
+    return str(x.dtype) if isinstance(x, np.ndarray) else type(x).__name__
+
+
+def check_broadcast(x: Any, root: Any, size: int, codec: Codec) -> None:
+    """Raise what is wrong with the arguments of a broadcast."""
+    check_array("x", x)
+    if not isinstance(root, (int, np.integer)):
+        raise TypeError(f"root must be an integer, got {root!r}")
+    if not 0 <= root < size:
+        raise ValueError(f"root must be in 0…{size - 1}, got {root}")
+    if codec.spec != "raw" and x.dtype.kind != "f":
+        raise TypeError(f"x must be an array of floats for codec {codec.spec!r}, got {x.dtype}")
+
+
+def extents_of(shape: Any) -> tuple[int, ...]:
+    """Return a shape as a tuple.
+
+    Examples
+    --------
+    >>> extents_of(np.int64(3)), extents_of([3, 2])
+    ((3,), (3, 2))
+    """
+    try:
+        return tuple(map(index, shape)) if isinstance(shape, (tuple, list)) else (index(shape),)
+    except TypeError:
+        raise TypeError(f"shape must be an integer or a tuple of integers, got {shape!r}") from None
 
 
 def cut(n: int, size: int, codec: Codec, block: int | None) -> tuple[list[tuple[int, int]], int]:
@@ -42,6 +92,10 @@ def cut(n: int, size: int, codec: Codec, block: int | None) -> tuple[list[tuple[
     ([(0, 128), (128, 300)], 128)
     """
     step = max(SHARD_BLOCK, codec.block) if block is None else block
+    if not isinstance(step, (int, np.integer)):
+        raise TypeError(f"block must be an integer, got {step!r}")
+    if step < 1:
+        raise ValueError(f"block must be at least 1, got {step}")
     if step % codec.block:
         raise ValueError(f"block must be a multiple of {codec.block} for codec {codec.spec!r}, got {step}")
     return shard_bounds(n, size, step), step
@@ -49,6 +103,7 @@ def cut(n: int, size: int, codec: Codec, block: int | None) -> tuple[list[tuple[
 
 def check_shard(what: str, shard: NDArray[Any], whole: NDArray[Any], bounds: tuple[int, int]) -> None:
     """Raise ValueError if an array is not this rank's shard of another."""
+    check_array(what, shard)
     n = bounds[1] - bounds[0]
     if shard.size != n or shard.dtype != whole.dtype:
         raise ValueError(

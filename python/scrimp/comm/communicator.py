@@ -11,7 +11,15 @@ from numpy.typing import DTypeLike, NDArray
 from scrimp.codecs import codec as find_codec
 from scrimp.comm import collectives as _c
 from scrimp.comm import fused, pipelined
-from scrimp.comm.arguments import check_shard, cut, describe_bad_value, reducing_codec
+from scrimp.comm.arguments import (
+    check_array,
+    check_broadcast,
+    check_shard,
+    cut,
+    describe_bad_value,
+    extents_of,
+    reducing_codec,
+)
 from scrimp.comm.framed import FramedTransport
 from scrimp.comm.lattice import all_reduce_lattice
 from scrimp.comm.shards import shard_bounds
@@ -121,9 +129,8 @@ class Comm:
         if kind.hasobject:
             raise TypeError(f"dtype must not hold Python objects, got {kind}")
         if not isinstance(self.transport, LocalTransport):
-            return np.zeros(shape, kind)
-        extents = (shape,) if isinstance(shape, int) else tuple(shape)
-        array: Array = self.transport.group.empty(extents, kind)
+            return np.zeros(extents_of(shape), kind)
+        array: Array = self.transport.group.empty(extents_of(shape), kind)
         return array
 
     def all_reduce(
@@ -185,7 +192,7 @@ class Comm:
         -----
         A rank sends 2 (size - 1) / size of the encoded array.
         """
-        chosen = reducing_codec(codec, feedback, op, x)
+        chosen = reducing_codec(codec, feedback, op, x, nonfinite)
         call = self._call("all_reduce", name, x, f"{chosen.spec},{op},{reproducible}")
         if self.size == 1:
             if nonfinite != "propagate" and not _c.all_finite(x.reshape(-1)):
@@ -264,7 +271,7 @@ class Comm:
         ValueError, TypeError, CommError
             As in `all_reduce`.
         """
-        chosen = reducing_codec(codec, feedback, op, x)
+        chosen = reducing_codec(codec, feedback, op, x, nonfinite)
         call = self._call("reduce_scatter", name, x, f"{chosen.spec},{op}")
         bounds, block = cut(x.size, self.size, chosen, block)
         begin, end = bounds[self.rank]
@@ -335,6 +342,7 @@ class Comm:
             As in `all_reduce`.
         """
         chosen = find_codec(codec)
+        check_array("out", out)
         call = self._call("all_gather", name, out, chosen.spec)
         bounds, block = cut(out.size, self.size, chosen, block)
         begin, end = bounds[self.rank]
@@ -395,12 +403,9 @@ class Comm:
         CommError
             As in `all_reduce`.
         """
-        if not 0 <= root < self.size:
-            raise ValueError(f"root must be in 0…{self.size - 1}, got {root}")
         chosen = find_codec(codec)
+        check_broadcast(x, root, self.size, chosen)
         raw = chosen.spec == "raw"
-        if not raw and x.dtype.kind != "f":
-            raise TypeError(f"x must be an array of floats for codec {chosen.spec!r}, got {x.dtype}")
         call = self._call("broadcast", name, x, f"{chosen.spec},{root}")
         flat = np.ascontiguousarray(x, None if raw else np.float32).reshape(-1)
         native = self._native(call, _c.root_bounds(flat.size, self.size, root), chosen.block, None, chosen)

@@ -47,7 +47,11 @@ class FramedTransport(ABC):
 
     @contextmanager
     def flight(self) -> Iterator[Flight]:
-        """Give out messages that may be posted before others have arrived. A CommError ends the group."""
+        """Give out messages that may be posted before others have arrived. Any error ends the group.
+
+        Also one that is no CommError, such as KeyboardInterrupt: messages are left behind that the next
+        collective would take for its own.
+        """
         if self._broken:
             raise CommError(f"the group ended earlier: {self._broken}") from self._broken
         flight = Flight(self.requests(), self.rank)
@@ -55,6 +59,9 @@ class FramedTransport(ABC):
             yield flight
         except CommError as error:
             self._broken = error
+            raise
+        except BaseException as error:
+            self._broken = CommError(f"{type(error).__name__} on rank {self.rank} in a collective")
             raise
         finally:
             flight.close()

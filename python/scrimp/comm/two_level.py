@@ -124,10 +124,10 @@ class TwoLevelComm(Comm):
         """As `Comm.all_reduce`; sums inside a host are exact in x's dtype (float16: float32)."""
         how: dict[str, Any] = {"codec": codec, "feedback": feedback, "name": name, "raw_below": raw_below}
         how |= {"first_index": first_index}
-        if reproducible or x.dtype.kind != "f":
+        if reproducible or not isinstance(x, np.ndarray) or x.dtype.kind != "f":
             super().all_reduce(x, op=op, nonfinite=nonfinite, step=step, reproducible=reproducible, **how)
             return
-        chosen = reducing_codec(codec, feedback, op, x)
+        chosen = reducing_codec(codec, feedback, op, x, nonfinite)
         call = self._call("all_reduce", name, x, f"{chosen.spec},{op},two levels")
         wide = chosen.spec == "raw" and x.dtype == np.float64
         total = np.array(x, np.float64 if wide else np.float32, order="C").reshape(-1)

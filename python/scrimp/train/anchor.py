@@ -36,6 +36,8 @@ class AnchoredGradients:
         Set it, and all goes as it is.
     """
 
+    ARRAYS = ("anchor.at", "anchor.own", "anchor.mean", "anchor.exact")  # of `state`, always there
+
     def __init__(self, exchange: Exchange, comm: Comm, wire: Wire, shard: str, w: Vector) -> None:
         self._exchange = exchange
         legs = ("gradient", "weight") if shard == "zero" else ("gradient",)

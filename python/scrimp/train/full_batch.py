@@ -7,6 +7,7 @@ of ranks.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -14,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scrimp.comm import Comm
+from scrimp.errors import InputError
 from scrimp.matrix import TreeSum
 from scrimp.train import lbfgs
 from scrimp.train.anchor import AnchoredGradients
@@ -67,6 +69,12 @@ class FullBatchLoop:
 
     def resume(self, progress: Progress) -> None:
         """Continue where a checkpoint stopped."""
+        needed = {*lbfgs.ARRAYS, *AnchoredGradients.ARRAYS}
+        if missing := sorted(needed - set(progress.arrays)):
+            raise InputError(
+                f"{os.fspath(self._options.checkpoint or '')}: checkpoint of an older version of scrimp "
+                f"(it has no {missing[0]!r}); remove it to begin anew, or finish the fit with that version"
+            )
         self._n_iter, self._history = progress.record["iteration"], list(progress.record["history"])
         self._gradients.load_state(progress.arrays)
         self._state = lbfgs.LbfgsState.from_arrays(progress.arrays)

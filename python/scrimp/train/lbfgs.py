@@ -21,6 +21,7 @@ SumOverRanks = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
 ARMIJO, CURVATURE = 1e-4, 0.9
 MAX_TRIALS = 30
+ARRAYS = ("w", "gradient", "steps", "changes", "scalars")  # of `LbfgsState.to_arrays`
 INVISIBLE = 1e-7  # a gradient so much shorter than the first one moves the value by less than its last digit
 
 
