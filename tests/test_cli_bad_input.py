@@ -97,3 +97,28 @@ def test_two_outputs_never_go_to_one_file(files, tmp_path):
     args = ("predict", files / "m.safetensors", files / "d.csv", "--out", out, "--json", out)
     assert "two outputs would go to" in refused(*args)
     assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "said"),
+    [
+        ("quantize d.csv --target y --seed 99999999999999999999999 --out x.scrimp", 2, "--seed"),
+        ("train d.csv --target y --workers 100000 --out x.st", 2, "--workers"),
+        ("train d.csv --target y --alpha inf --out x.st", 2, "--alpha"),
+        ("train d.csv --target y --drop y --out x.st", 4, "'y' is the target; --drop cannot"),
+        ("distill d.csv --target y --temperature -1 --out x.st", 2, "must be a number above 0, got -1.0"),
+        ("distill d.csv --target y --temperature nan --out x.st", 2, "must be a number above 0, got nan"),
+        ("distill d.csv --target y --temperature 2 --out x.st", 2, "for numbers it must be 1, got 2.0"),
+        ("distill d.csv --target y --test-size 0 --out x.st", 4, "no rows are held out"),
+        ("plan d.csv --target y --reach nan", 2, "--reach"),
+        ("plan d.csv --target y --reach 5", 2, "--reach"),
+        ("plan d.scrimp --target y", 4, "data in few bits is read by train, predict, evaluate and info"),
+        ("dequantize . --out x.st", 4, "is a folder, not a file"),
+        ("prune m.safetensors . --out x.st", 4, "is a folder, not a file"),
+    ],
+)
+def test_what_makes_no_sense_is_said_and_nothing_is_written(files, command, code, said):
+    words = [files / word if "." in word and word[0] != "-" else word for word in command.split()]
+    before = set(files.iterdir())
+    assert said in refused(*words, code=code)
+    assert before == set(files.iterdir())

@@ -232,6 +232,23 @@ def test_a_fit_holds_a_part_of_its_file(tmp_path, kind):
     assert growth_mb < 100
 
 
+def test_padding_that_is_not_zero_is_refused_on_request(folder, tmp_path):
+    path = tmp_path / "x.scrimp"
+    table = quantize_table(folder[0], path, target="5")
+    good = path.read_bytes()
+    n, d = table.X.shape
+    text_end = 16 + int.from_bytes(good[8:12], "little")
+    targets_at = len(good) - 8 * n
+    codes_at = (targets_at - n * d) // 4096 * 4096
+    places = [text_end, codes_at - 1, targets_at - 1]
+    assert [good[at] for at in places] == [0, 0, 0]
+    for at in places:
+        path.write_bytes(good[:at] + b"\1" + good[at + 1 :])
+        with pytest.raises(CodecError, match="are padding and must be 0"):
+            QuantizedMatrix.open(path, verify=True)
+        assert QuantizedTable.open(path).X.shape == (n, d)
+
+
 def run(*args):
     return CliRunner().invoke(app, [str(arg) for arg in args])
 

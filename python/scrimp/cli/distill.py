@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -58,6 +59,7 @@ def distill(
     with progress("distilling:") as show:
         show(f"reading {data}")
         split = Split.read(data, target, task, opt.names(drop), missing, test_size, seed)
+        _check(split, temperature)
         columns = opt.names(categorical)
         encoder = split.fit_encoder(columns, standardize=True, max_categories=max_categories)
         X, X_test = encoder.transform(split.train), encoder.transform(split.test)
@@ -98,6 +100,17 @@ def distill(
     console().print(str(result.report))
     if taught is not None:
         console().print(f"training the teacher: {taught.usage.wall_s:.1f} s; it is not in the dollars above")
+
+
+def _check(split: Split, temperature: float) -> None:
+    """Refuse what the fit would refuse, before the teacher is trained."""
+    if not split.test.n_rows:
+        where = split.train.where
+        raise InputError(f"{where}: no rows are held out, and the comparison needs some: raise --test-size")
+    if not (math.isfinite(temperature) and temperature > 0):
+        raise typer.BadParameter(f"--temperature must be a number above 0, got {temperature!r}")
+    if split.task == "regression" and temperature != 1:
+        raise typer.BadParameter(f"temperature softens classes; for numbers it must be 1, got {temperature}")
 
 
 def _teacher(

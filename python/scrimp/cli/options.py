@@ -119,11 +119,14 @@ TestSize = Annotated[
 MaxRows = Annotated[
     int | None, _option("N", "Train on a sample of so many rows.", min=2, rich_help_panel=DATA)
 ]
-Seed = Annotated[int, _option("N", "Of the split and of all rounding.", min=0, rich_help_panel=DATA)]
+Seed = Annotated[
+    int, _option("N", "Of the split and of all rounding.", min=0, max=2**32 - 1, rich_help_panel=DATA)
+]
 
-Alpha = Annotated[float, _option("X", "L2 penalty, as in scikit-learn's Ridge.", min=0)]
+Alpha = Annotated[float, _option("X", "L2 penalty, as in scikit-learn's Ridge.", min=0, max=1e100)]
 Workers = Annotated[
-    int, _option("N", "Processes that share the rows.", "--workers", "-w", min=1, rich_help_panel=LEVERS)
+    int,
+    _option("N", "Processes that share the rows.", "--workers", "-w", min=1, max=256, rich_help_panel=LEVERS),
 ]
 Threads = Annotated[int, _option("N", "Threads a process; 0 chooses.", min=0, rich_help_panel=LEVERS)]
 DataBits = Annotated[int, _option("32|8|4", "Bits of a training value.", parser=bits, rich_help_panel=LEVERS)]

@@ -23,7 +23,7 @@ def plan(
     data: opt.DataFile,
     target: opt.Target,
     reach: Annotated[
-        float | None, typer.Option(metavar="SCORE", help="Held-out R² or accuracy to reach.")
+        float | None, typer.Option(metavar="SCORE", max=1, help="Held-out R² or accuracy to reach.")
     ] = None,
     task: opt.Task = None,
     categorical: opt.Categorical = "",

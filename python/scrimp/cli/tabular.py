@@ -113,6 +113,8 @@ class Split:
         table = read_table(path)
         for name in (target, *drop):
             table.column(name)
+        if target in drop:
+            raise InputError(f"{path}: column {target!r} is the target; --drop cannot leave it out")
         features = tuple(name for name in table.names if name not in (target, *drop))
         if not features:
             raise InputError(f"{path}: there is no column beside the target {target!r}")

@@ -57,6 +57,10 @@ def read_table(path: str | Path) -> Table:
     """
     path = Path(path)
     reader = _READERS.get(path.suffix.lower())
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder, not a file")
+    if path.suffix == ".scrimp":
+        raise InputError(f"{path}: data in few bits is read by train, predict, evaluate and info")
     if reader is None:
         raise InputError(f"{path}: cannot tell the format from {path.suffix!r}; known: {' '.join(_READERS)}")
     try:

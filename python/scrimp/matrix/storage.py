@@ -181,6 +181,8 @@ def load(path: str | os.PathLike[str], *, verify: bool) -> dict[str, Any]:
         header, layout = _read_layout(file, path)
         file.seek(layout.tables_at)
         tables = file.read(8 * layout.table_values)
+        if verify:
+            _check_padding(file, path, layout, "targets_crc32c" in header)
     if _core.crc32c(tables) != header["tables_crc32c"]:
         raise CodecError(f"{path}: the tables are damaged (crc32c)")
     codes = _map_codes(path, layout)
@@ -228,6 +230,20 @@ def _read_header(file: BinaryIO, path: str | os.PathLike[str]) -> tuple[dict[str
         raise CodecError(f"{path}: the header is not JSON") from error
     _check_header(header, path)
     return header, _aligned(_HEAD.size + length, _TABLE_ALIGN)
+
+
+def _check_padding(
+    file: BinaryIO, path: str | os.PathLike[str], layout: _Layout, has_targets: bool
+) -> None:
+    """Look at what no checksum covers: the bytes before tables, codes and targets."""
+    file.seek(8)
+    text_end = _HEAD.size + int.from_bytes(file.read(4), "little")
+    gaps = [(text_end, layout.tables_at), (layout.tables_at + 8 * layout.table_values, layout.codes_at)]
+    gaps += [(layout.codes_end, layout.targets_at)] if has_targets else []
+    for begin, end in gaps:
+        file.seek(begin)
+        if file.read(end - begin).strip(b"\0"):
+            raise CodecError(f"{path}: damaged: the bytes {begin:,} to {end:,} are padding and must be 0")
 
 
 def _check_header(header: Any, path: str | os.PathLike[str]) -> None:

@@ -141,6 +141,8 @@ def to_dtype(values: NDArray[np.float32], dtype: str) -> NDArray[Any]:
 def _check_header(path: Path) -> None:
     from safetensors import SafetensorError, safe_open
 
+    if path.is_dir():
+        raise InputError(f"cannot read {path}: is a folder, not a file")
     try:
         if os.stat(path).st_size == 0:
             raise InputError(f"{path}: the file is empty")
