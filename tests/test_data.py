@@ -267,7 +267,7 @@ def test_unknown_extension_and_missing_file_are_input_errors(tmp_path):
     with pytest.raises(InputError, match="No such file"):
         read_table(tmp_path / "none.csv")
     (tmp_path / "dir.csv").mkdir()
-    with pytest.raises(InputError, match="not a regular file"):
+    with pytest.raises(InputError, match="is a folder, not a file"):
         read_table(tmp_path / "dir.csv")
 
 
