@@ -25,10 +25,10 @@ Y = X[:, 0] - X[:, 3]
         ({"n_alphas": 2.5}, "n_alphas must be a whole number >= 1, got 2.5"),
         ({"alphas": 0}, "alphas must be a whole number >= 1, got 0"),
         ({"alphas": True}, "alphas must be a whole number >= 1, got True"),
-        ({"alphas": [-1.0]}, r"alphas must be a list of numbers > 0, got \[-1.0\]"),
-        ({"alphas": [0.0]}, r"alphas must be a list of numbers > 0, got \[0.0\]"),
-        ({"alphas": ["a"]}, r"alphas must be a list of numbers > 0, got \['a'\]"),
-        ({"alphas": []}, r"alphas must be a list of numbers > 0, got \[\]"),
+        ({"alphas": [-1.0]}, r"alphas must be a list of numbers above 0, got \[-1.0\]"),
+        ({"alphas": [0.0]}, r"alphas must be a list of numbers above 0, got \[0.0\]"),
+        ({"alphas": ["a"]}, r"alphas must be a list of numbers above 0, got \['a'\]"),
+        ({"alphas": []}, r"alphas must be a list of numbers above 0, got \[\]"),
     ],
 )
 def test_enet_path_says_what_it_needs(options, said):

@@ -146,7 +146,7 @@ def lasso_path(X: Any, y: ArrayLike, **options: Any) -> PenaltyPath:
 
 def _alphas(alphas: ArrayLike, *, zero: bool = True) -> NDArray[np.float64]:
     """Check a list of penalties; `zero`: whether one may be 0."""
-    bound = ">= 0" if zero else "> 0"
+    bound = ">= 0" if zero else "above 0"
     values = np.asarray(alphas)
     good = values.ndim == 1 and len(values) > 0 and values.dtype.kind in "fiu"
     if not good or not (np.isfinite(values) & ((values >= 0) if zero else (values > 0))).all():
