@@ -73,9 +73,10 @@ inline void codes32_away(const float* x, float inverse, std::int8_t* codes) {
 
 inline std::uint32_t first_of_magnitude32(const float* x, std::uint32_t bits) {
   const __m512 wanted = _mm512_castsi512_ps(_mm512_set1_epi32(static_cast<int>(bits)));
-  const std::uint32_t low = _mm512_cmp_ps_mask(_mm512_abs_ps(_mm512_loadu_ps(x)), wanted, _CMP_EQ_OQ);
-  const std::uint32_t high = _mm512_cmp_ps_mask(_mm512_abs_ps(_mm512_loadu_ps(x + 16)), wanted, _CMP_EQ_OQ);
-  return static_cast<std::uint32_t>(__builtin_ctz(low | high << 16 | 0x80000000u));
+  const __mmask16 low = _mm512_cmp_ps_mask(_mm512_abs_ps(_mm512_loadu_ps(x)), wanted, _CMP_EQ_OQ);
+  const __mmask16 high = _mm512_cmp_ps_mask(_mm512_abs_ps(_mm512_loadu_ps(x + 16)), wanted, _CMP_EQ_OQ);
+  const __mmask32 both = _mm512_kunpackw(high, low);  // not shifts: GCC 12 spills 16 bits of a mask and may load 32
+  return static_cast<std::uint32_t>(__builtin_ctz(both | 0x80000000u));
 }
 
 inline __m512i from_eight(const float* x, __m512 by) {
@@ -277,8 +278,9 @@ inline bool scale_blocks(const std::uint32_t* top, float levels, float unit, flo
 
 inline void negative_bits32(const float* x, std::uint8_t* bits) {
   const __m512 zero = _mm512_setzero_ps();
-  const std::uint32_t low = _mm512_cmp_ps_mask(_mm512_loadu_ps(x), zero, _CMP_LT_OQ);
-  const std::uint32_t word = low | static_cast<std::uint32_t>(_mm512_cmp_ps_mask(_mm512_loadu_ps(x + 16), zero, _CMP_LT_OQ)) << 16;
+  const __mmask16 low = _mm512_cmp_ps_mask(_mm512_loadu_ps(x), zero, _CMP_LT_OQ);
+  const __mmask16 high = _mm512_cmp_ps_mask(_mm512_loadu_ps(x + 16), zero, _CMP_LT_OQ);
+  const std::uint32_t word = _mm512_kunpackw(high, low);
   memcpy(bits, &word, sizeof word);
 }
 
