@@ -22,7 +22,6 @@ import scrimp
 from wire.network import GOODPUT
 
 MOST_CHUNK, LEAST_CHUNK, CHUNKS = 1 << 20, 1 << 16, 8  # as in scrimp.comm.pipelined
-PASSES_NBYTES = 20  # a value: what PowerSGD reads and writes
 
 
 @dataclass(frozen=True)
