@@ -80,6 +80,21 @@ def _gradient_wish(compress: str | tuple[str, str], shard: str, sync_every: int)
     return f"sync_every={sync_every} is for gradients" if sync_every > 1 else ""
 
 
+def choose_sparse_solver(solver: str, compress: str | tuple[str, str], shard: str, sync_every: int) -> Choice:
+    """Return what to use for a logistic loss with an l1 penalty.
+
+    Examples
+    --------
+    >>> choose_sparse_solver("auto", "raw", "rows", 1)
+    Choice(solver='proximal', reason='coefficients of 0')
+    """
+    wish = _gradient_wish(compress, shard, sync_every)
+    if solver not in ("auto", "proximal") or wish:
+        got = wish or f"solver={solver!r}"
+        raise ValueError(f"l1_ratio above 0 is proximal steps on exact sums, solver='proximal'; got {got}")
+    return Choice("proximal", "coefficients of 0" if solver == "auto" else "as asked")
+
+
 def choose_gradient_solver(solver: str, sync_every: int) -> Choice:
     """Return what to use for a loss that has no closed form.
 
@@ -89,6 +104,8 @@ def choose_gradient_solver(solver: str, sync_every: int) -> Choice:
     'lbfgs'
     """
     known = ("auto", "lbfgs", "sgd")
+    if solver == "proximal":
+        raise ValueError("solver='proximal' is for a penalty with l1_ratio above 0 and alpha above 0")
     if solver not in known:
         raise ValueError(f"unknown solver {solver!r}; known: {', '.join(known)}")
     if sync_every > 1 and solver == "lbfgs":

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import os
+import warnings
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
 from scrimp.cost import Budget, bill
-from scrimp.linear_model.choice import choose_gradient_solver
+from scrimp.linear_model.choice import choose_gradient_solver, choose_sparse_solver
 from scrimp.linear_model.docs import with_options
 from scrimp.linear_model.gradient_fit import Found, GradientFit, is_narrow
 from scrimp.linear_model.inputs import Inputs, Labels, prediction_rows, training_labels
 from scrimp.linear_model.persistence import Persistent
+from scrimp.linear_model.sparse_fit import fit_sparse_logistic
 from scrimp.linear_model.transfer import Known, for_rows, known_before
 
 
@@ -33,17 +36,24 @@ class Classifier(GradientFit, Persistent, ClassifierMixin, BaseEstimator):  # ty
         known = for_rows(known, self, inputs.X.shape[1])
         known = known if known is None else known.for_classes(labels.classes)
         found = self._by_loss(inputs, labels.loss, np.full(k, alpha), solver, bias=True, known=known)
-        self._keep_classes(found, labels)
+        self._keep_classes(found.w, found.intercept, (found.scatter, found.objective.mean), labels)
         self.n_iter_ = np.array([max(1, found.n_iter)])  # the pass that found a sample's solution good
         self.solver_ = f"{solver}: {reason}; {found.how}"
         self.bill_ = bill(found.usage)
         return found
 
-    def _keep_classes(self, found: Found, labels: Labels) -> None:
+    def _keep_classes(
+        self,
+        w: NDArray[np.float64],
+        intercept: NDArray[np.float64],
+        columns: tuple[NDArray[np.float64], NDArray[np.float64]],
+        labels: Labels,
+    ) -> None:
+        """Store coefficients of [d, k]; `columns` are the curvature and the mean of each column."""
         self.classes_ = labels.classes
-        values = self._store(found.w, found.scatter, is_narrow(labels.inputs.X))
-        mean = found.objective.mean
-        intercept = found.intercept + (found.w.T - values) @ mean
+        scatter, mean = columns
+        values = self._store(w, scatter, is_narrow(labels.inputs.X))
+        intercept = intercept + (w.T - values) @ mean
         if len(intercept) > 1:
             intercept = intercept - intercept.mean()  # softmax does not see a number added to all
         self._set_shape(self._coefficients.values, intercept, False)
@@ -79,9 +89,10 @@ class Classifier(GradientFit, Persistent, ClassifierMixin, BaseEstimator):  # ty
 
 @with_options
 class LogisticRegression(Classifier):
-    """Logistic regression: minimizes Σ sᵢ·L(yᵢ, xᵢ·w + b) + ½·α‖w‖².
+    """Logistic regression: minimizes Σ sᵢ·L(yᵢ, xᵢ·w + b) + α·(ρ‖w‖₁ + ½·(1 − ρ)‖w‖²).
 
-    L is log(1 + exp(−±z)) for two classes, cross-entropy of the softmax for more. α is 1/C of scikit-learn.
+    L is log(1 + exp(−±z)) for two classes, cross-entropy of the softmax for more. α is 1/C of scikit-learn,
+    ρ is `l1_ratio`.
 
     Parameters
     ----------
@@ -89,6 +100,11 @@ class LogisticRegression(Classifier):
         Penalty.
     C : float, optional
         1/α, scikit-learn's name; overrides alpha.
+    l1_ratio : float
+        ρ in 0 … 1. Above 0 coefficients become 0, and the solver is "proximal": the problem is solved on a
+        sample, then proximal Newton steps (proximal gradients where there are more than 1,024 coefficients)
+        on all rows, a pass each, until the proximal gradient is `tol`, relative; the same bits for every
+        number of workers and threads. `max_iter` counts passes (1000).
     class_weight : dict, "balanced" or None
         Weights of the classes, times the sample weights.
     warm_start : bool
@@ -112,6 +128,7 @@ class LogisticRegression(Classifier):
         alpha: float = 1.0,
         *,
         C: float | None = None,
+        l1_ratio: float = 0.0,
         class_weight: dict[Any, float] | str | None = None,
         fit_intercept: bool = True,
         warm_start: bool = False,
@@ -139,6 +156,7 @@ class LogisticRegression(Classifier):
     ) -> None:
         self.alpha = alpha
         self.C = C
+        self.l1_ratio = l1_ratio
         self.class_weight = class_weight
         self.fit_intercept = fit_intercept
         self.warm_start = warm_start
@@ -188,10 +206,33 @@ class LogisticRegression(Classifier):
             raise ValueError(
                 f"alpha must be a number >= 0, and C above 0, got alpha={self.alpha!r}, C={self.C!r}"
             )
+        if not (isinstance(self.l1_ratio, int | float | np.number) and 0 <= self.l1_ratio <= 1):
+            raise ValueError(f"l1_ratio must be a number in 0 … 1, got {self.l1_ratio!r}")
         labels = training_labels(self, X, y, sample_weight, self.class_weight)
+        if alpha * self.l1_ratio > 0:
+            return self._fit_sparse(labels, alpha, known)
         solver, reason = choose_gradient_solver(self.solver, self.sync_every)
         found = self._fit_labels(labels, alpha, solver, reason, known)
         self._warn_if_short(found, solver, len(labels.inputs.y))
+        return self
+
+    def _fit_sparse(self, labels: Labels, alpha: float, known: Known | None) -> Self:
+        """Fit with an l1 penalty."""
+        self._check_options()
+        choice = choose_sparse_solver(self.solver, self.compress, self.shard, self.sync_every)
+        inputs, k = labels.inputs, 1 if labels.loss == "logistic" else len(labels.classes)
+        known = for_rows(known, self, inputs.X.shape[1])
+        start = None if known is None else known.for_classes(labels.classes)
+        found, usage = fit_sparse_logistic(self, inputs, labels.loss, k, (alpha, self.l1_ratio), start)
+        if found.error > self.tol:
+            text = f"stopped after {found.n_iter} passes at a relative proximal gradient of {found.error:.1e}"
+            hint = f"above tol={self.tol:g}: raise max_iter or alpha"
+            warnings.warn(f"{text}, {hint}", ConvergenceWarning, stacklevel=3)
+        intercept = found.y_mean - found.mean @ found.w
+        self._keep_classes(found.w, intercept, (found.scatter, found.mean), labels)
+        self.n_iter_ = np.array([found.n_iter])
+        self.solver_ = f"{choice.solver}: {choice.reason}; {found.how}"
+        self.bill_ = bill(usage)
         return self
 
 

@@ -330,7 +330,7 @@ class SGDClassifier(OnlineFit, Classifier):
         labels = self._labels(X, y, sample_weight, known, reset=first)
         k = 1 if labels.loss == "logistic" else len(known)
         found = self._pass_over(labels.inputs, labels.loss, np.full(k, self.alpha), 1.0)
-        self._keep_classes(found, labels)
+        self._keep_classes(found.w, found.intercept, (found.scatter, found.objective.mean), labels)
         self.n_iter_ = self.n_iter_ + 1 if hasattr(self, "n_iter_") else np.array([1])
         self.solver_ = f"sgd: pass {self.n_iter_[0]}"
         self.bill_ = bill(found.usage)

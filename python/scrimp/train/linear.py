@@ -241,7 +241,7 @@ def sample_rows(X: Any, rows: NDArray[np.int64]) -> Matrix:
     return (some.matrix.dequantize() if isinstance(some, CodeRows) else some).astype(np.float64)
 
 
-def _spread_of_rare(X: Any, first: Matrix, mean: Matrix) -> Matrix:
+def spread_of_rare(X: Any, first: Matrix, mean: Matrix) -> Matrix:
     """Return the variance of columns that the sample shows as constant; 0 for the others."""
     spread = np.zeros(len(mean))
     rare = np.flatnonzero(np.ptp(first, axis=0) == 0)
@@ -277,7 +277,7 @@ def _reach(X: Any, mean: Matrix) -> Matrix:
 
 def _units(X: Any, z: Matrix, mean: Matrix, reach: Any, penalty: float, bend: float) -> Factor:
     """Factor a sample's Hessian, its diagonal raised to `reach`; the diagonal alone where d is large."""
-    spread = np.maximum(np.maximum((z * z).mean(axis=0), _spread_of_rare(X, z, mean)), reach)
+    spread = np.maximum(np.maximum((z * z).mean(axis=0), spread_of_rare(X, z, mean)), reach)
     safe = bend * np.where(spread > 0, spread, 1.0) + penalty
     diagonal = Factor(1 / np.sqrt(safe), None)
     if z.shape[1] > FACTOR_COLUMNS:

@@ -39,16 +39,31 @@ class Start(NamedTuple):
     gradient_norm: float
 
 
-class _Sample(NamedTuple):
+class Sample(NamedTuple):
+    """The mean loss of some rows with its l2 penalty, its gradient and Hessian."""
+
     z: Matrix  # [n, d + bias]
     y: Matrix  # [n, k]
     weight: Matrix  # [n], mean 1
     ridge: Matrix  # [d + bias]
 
-    def some(self, every: int) -> _Sample:
-        return _Sample(self.z[::every], self.y[::every], self.weight[::every], self.ridge)
+    @classmethod
+    def of(
+        cls, z: Matrix, y: Matrix, weight: Matrix | None, loss: str, penalty: float, bias: bool, k: int
+    ) -> Sample:
+        """Take rows as `newton_start` does."""
+        n, d = z.shape
+        target = np.eye(k)[y[:, 0].astype(np.intp)] if loss == "softmax" and y.shape[1] == 1 else y
+        share = np.ones(n) if weight is None else weight * (n / max(float(weight.sum()), 1e-300))
+        ridge = np.append(np.full(d, penalty), np.zeros(1)) if bias else np.full(d, penalty)
+        return cls(np.hstack([z, np.ones((n, 1))]) if bias else z, target, share, ridge)
+
+    def some(self, every: int) -> Sample:
+        """Take one row of every so many."""
+        return Sample(self.z[::every], self.y[::every], self.weight[::every], self.ridge)
 
     def value(self, theta: Matrix) -> float:
+        """Return the mean loss with its penalty."""
         f = self.z @ theta
         if f.shape[1] == 1:
             losses = np.logaddexp(0, f)[:, 0] - self.y[:, 0] * f[:, 0]
@@ -57,16 +72,19 @@ class _Sample(NamedTuple):
         return float(self.weight @ losses) / len(f) + 0.5 * float((self.ridge[:, None] * theta**2).sum())
 
     def probabilities(self, theta: Matrix) -> Matrix:
+        """Return the probabilities of the second class, [n, 1], or of all, [n, k]."""
         f = self.z @ theta
         if f.shape[1] == 1:
             return np.asarray(np.exp(-np.logaddexp(0, -f)))
         return np.asarray(np.exp(f - _log_sum_exp(f)[:, None]))
 
     def gradient(self, theta: Matrix, p: Matrix) -> Matrix:
+        """Return the gradient, [d + bias, k], where the probabilities are p."""
         error = (p - self.y) * self.weight[:, None] / len(p)
         return self.z.T @ error + self.ridge[:, None] * theta
 
     def hessian(self, p: Matrix) -> Matrix:
+        """Return the Hessian of theta row by row, positive definite."""
         (n, d), k = self.z.shape, p.shape[1]
         out = np.zeros((d, k, d, k))
         for a in range(k):
@@ -111,10 +129,7 @@ def newton_start(
         The sample is all rows: find the minimum to all digits. Else as far as a sample can tell.
     """
     n, d = z.shape
-    target = np.eye(k)[y[:, 0].astype(np.intp)] if loss == "softmax" and y.shape[1] == 1 else y
-    share = np.ones(n) if weight is None else weight * (n / max(float(weight.sum()), 1e-300))
-    ridge = np.append(np.full(d, penalty), np.zeros(1)) if bias else np.full(d, penalty)
-    sample = _Sample(np.hstack([z, np.ones((n, 1))]) if bias else z, target, share, ridge)
+    sample = Sample.of(z, y, weight, loss, penalty, bias, k)
     with one_thread():  # many small products: threads would wait for each other
         theta, rough = np.zeros((d + bias, k)), ROUGH * (d + bias) * k / n
         if not is_whole and n > 2 * FIRST_ROWS > 16 * (d + bias) * k:
@@ -123,7 +138,7 @@ def newton_start(
         return _descend(sample, theta, 1e-14 if is_whole else rough)
 
 
-def _descend(sample: _Sample, theta: Matrix, enough: float) -> Start | None:
+def _descend(sample: Sample, theta: Matrix, enough: float) -> Start | None:
     first = sample.gradient(0 * theta, sample.probabilities(0 * theta))
     value, factor = sample.value(theta), None
     for _ in range(MAX_STEPS):
@@ -143,7 +158,7 @@ def _descend(sample: _Sample, theta: Matrix, enough: float) -> Start | None:
 
 
 def _backtrack(
-    sample: _Sample, theta: Matrix, step: Matrix, value: float, decrement: float
+    sample: Sample, theta: Matrix, step: Matrix, value: float, decrement: float
 ) -> tuple[Matrix, float]:
     length = 1.0
     while length > 1e-6:

@@ -133,6 +133,9 @@ class SharedRows:
             return self.scatter()
         if ask.what == "target_scatter":
             return self.target_scatter()
+        if ask.what in ("logistic", "softmax"):
+            w, intercept, precise = ask.values
+            return self._tree(self._gradient(w, intercept, self.y, loss=ask.what, precise=bool(precise)))
         assert ask.what in ("product", "residual")
         return self._centred_product(ask.values[0], ask.what == "residual")
 
@@ -153,16 +156,19 @@ class SharedRows:
             return np.ones(len(self.y))
         return self.weight
 
-    def _gradient(self, w: Matrix, bias: Any, y: Matrix) -> TreeSum:
+    def _gradient(
+        self, w: Matrix, bias: Any, y: Matrix, loss: str = "squared", precise: bool = True
+    ) -> TreeSum:
         first_row = None if isinstance(self.x, QuantizedMatrix) else self.first_row
         return gradient_sums(
             self.x,
             y,
             w,
+            loss=loss,
             intercept=bias,
             sample_weight=self.weight,
             first_row=first_row,
-            precise=True,
+            precise=precise,
             threads=self._threads,
         )
 
