@@ -74,7 +74,7 @@ class LeafGradient {
     const bool y_is_class = loss_.over_outputs && args_.y.d != args_.k;
     kernel_of<E, T>(loss_)({rows.x, rows.stride, n, args_.x.d, args_.k, weights_.w.data(), weights_.bias.data(), y_.data(),
                             args_.weight.data ? weight_.data() : nullptr, static_cast<T>(args_.parameter), y_is_class,
-                            rows.in_place, z_.data(), aligned(wide_), g_.data(), g0_.data(), &value_});
+                            z_.data(), aligned(wide_), g_.data(), g0_.data(), &value_});
     if (!args_.weight.data) total_weight_ += static_cast<double>(n);
     else
       for (std::size_t i = 0; i < n; ++i) total_weight_ += static_cast<double>(weight_[i]);

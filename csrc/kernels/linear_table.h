@@ -26,7 +26,6 @@ struct GradientRun {
   const T* weight;  // [n] or nullptr
   T parameter;      // of the loss
   bool y_is_class;
-  bool in_place;    // rows lie where the caller keeps them, so the next ones are worth fetching
   T* z;             // scratch [2][k][kBlockRows]
   T* rows;          // scratch of wide_rows_size(d), aligned to 64, for codes as floats
   T* g;             // [k][d]

@@ -88,7 +88,7 @@ bool RowReader::in_place<Nibbles>() const {
 template <class E>
 Rows<E> RowReader::read(std::size_t begin, std::size_t n) {
   if (lies_as<E>(view_))
-    return {reinterpret_cast<const E*>(row_at(view_, begin)), view_.row_stride / static_cast<std::ptrdiff_t>(sizeof(E)), true};
+    return {reinterpret_cast<const E*>(row_at(view_, begin)), view_.row_stride / static_cast<std::ptrdiff_t>(sizeof(E))};
   scratch_.resize((n * view_.d * sizeof(E) + sizeof(double) - 1) / sizeof(double));
   E* out = reinterpret_cast<E*>(scratch_.data());
   for (std::size_t i = 0; i < n; ++i) read_row<E>(view_, begin + i, out + i * view_.d);
@@ -97,7 +97,7 @@ Rows<E> RowReader::read(std::size_t begin, std::size_t n) {
 
 template <>
 Rows<Nibbles> RowReader::read<Nibbles>(std::size_t begin, std::size_t) {
-  return {reinterpret_cast<const Nibbles*>(row_at(view_, begin)), view_.row_stride, true};
+  return {reinterpret_cast<const Nibbles*>(row_at(view_, begin)), view_.row_stride};
 }
 
 template Rows<float> RowReader::read<float>(std::size_t, std::size_t);

@@ -25,7 +25,6 @@ template <class E>
 struct Rows {
   const E* x;
   std::ptrdiff_t stride;  // in elements
-  bool in_place = false;  // not in a reader's scratch
 };
 
 class RowReader {
