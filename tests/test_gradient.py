@@ -87,6 +87,47 @@ def test_squared_gradient_equals_float64_formula(shape, dtype):
         assert value == pytest.approx(0.5 * (r**2).mean(), rel=tolerance * 10)
 
 
+@pytest.mark.parametrize("bits", [8, 4, 2, 1])
+@pytest.mark.parametrize(
+    "shape", [(1, 1), (31, 2), (33, 63), (40, 65), (300, 129), (257, 200), (70, 4999), (9, 9001)]
+)
+@pytest.mark.parametrize("k", [1, 3])
+def test_gradient_on_codes_of_any_width_equals_float64_formula(bits, shape, k):
+    n, d = shape
+    Q = QuantizedMatrix.from_array(rng.random(shape), bits=bits, rounding="nearest")
+    X = Q.dequantize().astype(float)
+    Y, W = rng.standard_normal((n, k)), rng.standard_normal((d, k))
+    R = X @ W - Y
+    g = gradient_sums(Q, Y, W).total()[: d * k].reshape(d, k)
+    size = np.abs(X).T @ np.abs(R) + np.abs(X).T @ (np.abs(X) @ np.abs(W))
+    assert np.all(np.abs(g - X.T @ R) <= 1e-6 * (size + 1))
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e-6, 1e6, 1e12])
+def test_gradient_on_codes_keeps_its_precision_at_any_size_of_weights_and_targets(size):
+    X = rng.integers(-127, 128, (100, 70), np.int8)
+    y, w = size * rng.standard_normal(100), size * rng.standard_normal(70)
+    for codes in (X, QuantizedMatrix.from_array(X.astype(float), bits=4, rounding="nearest")):
+        near, exact = (scrimp.gradient(codes, y, w, precise=precise)[0] for precise in (False, True))
+        np.testing.assert_allclose(near, exact, rtol=0, atol=3e-7 * np.abs(exact).max())
+
+
+def test_codes_at_their_limits_do_not_overflow():
+    for sign in (-1, 1):
+        X = np.full((4097, 5000), sign * 128 if sign < 0 else 127, np.int8)
+        w, y = np.ones(5000), np.zeros(4097)
+        g = scrimp.gradient(X, y, w)[0]
+        np.testing.assert_allclose(g, 5000.0 * X[0].astype(float) ** 2, rtol=1e-6)
+
+
+def test_a_target_of_codes_that_is_not_finite_is_named():
+    X, y = rng.integers(-127, 128, (100, 5), np.int8), rng.standard_normal(100)
+    y[41] = np.inf
+    assert not np.isfinite(gradient_sums(X, y, np.ones(5)).total()[:5]).any()
+    with pytest.raises(scrimp.InputError, match=r"y\[41\] is inf"):
+        scrimp.gradient(X, y, np.ones(5))
+
+
 def test_any_strides_give_the_contiguous_result():
     X = rng.standard_normal((600, 20)).astype(np.float32)
     y, w = rng.standard_normal(600), rng.standard_normal(20)
@@ -107,10 +148,14 @@ def test_unaligned_rows_are_read():
     assert np.array_equal(scrimp.gradient(unaligned, y, w)[0], scrimp.gradient(X, y, w)[0])
 
 
-def test_several_outputs_equal_one_at_a_time():
-    X, Y, W = rng.standard_normal((500, 33)), rng.standard_normal((500, 4)), rng.standard_normal((33, 4))
-    g, g0, value = scrimp.gradient(X, Y, W, intercept=[0.0, 1.0, 2.0, 3.0])
-    single = [scrimp.gradient(X, Y[:, o], W[:, o], intercept=float(o)) for o in range(4)]
+@pytest.mark.parametrize("precise", [False, True])
+@pytest.mark.parametrize("kind", ["float32", "int8", "int4"])
+@pytest.mark.parametrize(("n", "d", "k"), [(500, 33, 4), (300, 1000, 7), (9, 20, 50), (70, 40000, 2)])
+def test_several_outputs_equal_one_at_a_time(n, d, k, kind, precise):
+    X, Y, W = rng.standard_normal((n, d)), rng.standard_normal((n, k)), rng.standard_normal((d, k))
+    X = X.astype(np.float32) if kind == "float32" else QuantizedMatrix.from_array(X, bits=int(kind[3:]))
+    g, g0, value = scrimp.gradient(X, Y, W, intercept=np.arange(k), precise=precise)
+    single = [scrimp.gradient(X, Y[:, o], W[:, o], intercept=float(o), precise=precise) for o in range(k)]
     assert np.array_equal(g, np.stack([s[0] for s in single], axis=1))
     assert np.array_equal(g0, [s[1] for s in single])
     assert value == pytest.approx(sum(s[2] for s in single))
@@ -173,6 +218,11 @@ for data in (X, X.astype(np.float64), Q, QuantizedMatrix.from_array(X)):
             h.update(gradient_sums(data, t, w, loss=loss, precise=precise).total().tobytes())
     h.update(product(data, y[:37], 1.0).tobytes())
     h.update(gram_sums(data, y, sample_weight=np.abs(y)).gram().xtx.tobytes())
+for n, d in ((300, 64), (33, 145), (40, 4999)):
+    wide = rng.standard_normal((n, d)).astype(np.float32)
+    for data in (wide, *(QuantizedMatrix.from_array(wide, bits=bits) for bits in (8, 4, 2))):
+        for W in (rng.standard_normal(d), rng.standard_normal((d, 2))):
+            h.update(gradient_sums(data, np.zeros((n, W.size // d)), W).total().tobytes())
 print(scrimp.isa(), h.hexdigest())
 """
 
@@ -199,7 +249,7 @@ def test_every_isa_gives_the_same_bits():
 
 @pytest.mark.parametrize("bits", [8, 4])
 def test_gradient_on_stochastic_codes_is_unbiased_after_the_correction(bits):
-    X, y, w = rng.random((400, 5)), rng.standard_normal(400), rng.standard_normal(5)
+    X, y, w = rng.random((1600, 5)), rng.standard_normal(1600), rng.standard_normal(5)
     exact, _, value = scrimp.gradient(X, y, w, precise=True)
     seeds = 200
     runs = [

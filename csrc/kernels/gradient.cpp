@@ -29,6 +29,7 @@ auto kernel_of(const LossKernels& loss) {
 template <class T>
 struct CodeWeights {
   std::vector<T> w, bias;
+  std::vector<double> fixed;  // w as the kernels of codes take it
 
   explicit CodeWeights(const GradientArgs& a) : w(a.k * a.x.d), bias(a.k) {
     for (std::size_t o = 0; o < a.k; ++o) {
@@ -41,15 +42,27 @@ struct CodeWeights {
       bias[o] = static_cast<T>(shift);
     }
   }
+
+  template <class E>
+  void fix(const GradientArgs& a) {
+    const LinearKernels& kernels = *active_table().linear;
+    std::vector<std::int32_t> scratch(a.x.d);
+    fixed.resize((fixed_weights_nbytes(a.x.d, a.k) + sizeof(double) - 1) / sizeof(double));
+    (std::is_same_v<E, Nibbles> ? kernels.fix_u4 : kernels.fix_i8)(w.data(), a.x.d, a.k, scratch.data(), fixed.data());
+  }
 };
+
+// Whether the kernel multiplies integers.
+template <class E, class T>
+constexpr bool kFixed = sizeof(E) == 1 && sizeof(T) == sizeof(float);
 
 // Scratch of one thread, and the sums of the leaf at hand with g as [k][d] of codes.
 template <class E, class T>
 class LeafGradient {
  public:
-  LeafGradient(const GradientArgs& args, const LossKernels& loss, const CodeWeights<T>& weights)
+  LeafGradient(const GradientArgs& args, const LossKernels& loss, CodeWeights<T>& weights)
       : args_(args), loss_(loss), weights_(weights), rows_(args.x), y_(kChunkRows * args.y.d), weight_(kChunkRows),
-        z_(2 * args.k * kBlockRows), wide_(sizeof(E) == 1 && sizeof(T) == 4 ? wide_rows_size(args.x.d) + 16 : 16), g_(args.k * args.x.d), sum_(args.k * args.x.d), g0_(args.k) {}
+        z_((kBlockRows + group_rows(args.x.d * sizeof(E), args.k, kStep)) * args.k), g_(args.k * args.x.d), sum_(args.k * args.x.d), g0_(args.k) {}
 
   void run(std::size_t begin, std::size_t end, const double* noise, double* out) {
     std::fill(sum_.begin(), sum_.end(), 0.0);
@@ -60,9 +73,11 @@ class LeafGradient {
   }
 
  private:
+  static constexpr std::size_t kStep = kFixed<E, T> ? kSlopeRows : kBlockRows;
+
   void add_chunk(std::size_t begin, std::size_t n) {
     std::fill(g_.begin(), g_.end(), T{0});
-    const std::size_t step = rows_.template in_place<E>() ? n : std::max(kBlockRows, kReadBytes / (args_.x.d * sizeof(E) + 1) / kBlockRows * kBlockRows);
+    const std::size_t step = rows_.template in_place<E>() ? n : std::max(kStep, kReadBytes / (args_.x.d * sizeof(E) + 1) / kStep * kStep);
     for (std::size_t i = 0; i < n; i += step) add_rows(begin + i, std::min(step, n - i));
     for (std::size_t i = 0; i < g_.size(); ++i) sum_[i] += static_cast<double>(g_[i]);
   }
@@ -74,14 +89,10 @@ class LeafGradient {
     const bool y_is_class = loss_.over_outputs && args_.y.d != args_.k;
     kernel_of<E, T>(loss_)({rows.x, rows.stride, n, args_.x.d, args_.k, weights_.w.data(), weights_.bias.data(), y_.data(),
                             args_.weight.data ? weight_.data() : nullptr, static_cast<T>(args_.parameter), y_is_class,
-                            z_.data(), aligned(wide_), g_.data(), g0_.data(), &value_});
+                            z_.data(), weights_.fixed.data(), g_.data(), g0_.data(), &value_});
     if (!args_.weight.data) total_weight_ += static_cast<double>(n);
     else
       for (std::size_t i = 0; i < n; ++i) total_weight_ += static_cast<double>(weight_[i]);
-  }
-
-  static T* aligned(std::vector<T>& values) {
-    return reinterpret_cast<T*>((reinterpret_cast<std::uintptr_t>(values.data()) + 63) / 64 * 64);
   }
 
   void write(const double* noise, double* out) {
@@ -101,16 +112,17 @@ class LeafGradient {
 
   const GradientArgs& args_;
   const LossKernels& loss_;
-  const CodeWeights<T>& weights_;
+  CodeWeights<T>& weights_;
   RowReader rows_;
-  std::vector<T> y_, weight_, z_, wide_, g_;
+  std::vector<T> y_, weight_, z_, g_;
   std::vector<double> sum_, g0_;
   double value_ = 0, total_weight_ = 0;
 };
 
 template <class E, class T>
 void run_leaves(const GradientArgs& args, const LossKernels& loss, double* out) {
-  const CodeWeights<T> weights(args);
+  CodeWeights<T> weights(args);
+  if constexpr (kFixed<E, T>) weights.template fix<E>(args);
   const std::size_t width = gradient_width(args.x.d, args.k), n = args.x.n;
   parallel_for(n_leaves(n), 1, choose_threads(args.threads, n * args.x.d * sizeof(E)), [&](std::size_t first, std::size_t last) {
     LeafGradient<E, T> leaf(args, loss, weights);

@@ -1,7 +1,6 @@
-// The fused gradient: eight rows at a time are multiplied by the weights, turned into slopes by the loss, and added to
-// the gradient while they are still in cache. Compiled once per ISA: no std template, unnamed namespace.
+// The fused gradient: a group of rows at a time is multiplied by the weights, turned into slopes by the loss, and added to
+// the gradient while it is still in cache. Compiled once per ISA: no std template, unnamed namespace.
 #pragma once
-#include "kernels/leaf-inl.h"
 #include "kernels/linear_table.h"
 #include "kernels/wide-inl.h"
 #include "losses.h"
@@ -20,58 +19,71 @@ struct RowBlock {
   }
 };
 
-// Rows whose sums are held in registers at once, once they are in cache; it has no influence on the result.
+// Rows, and rows by outputs, whose sums are held in registers at once; they have no influence on the result.
 constexpr int kDotRows = kNativeBytes == 64 ? 8 : kNativeBytes == 32 ? 4 : 2;
+constexpr int kTileRows = kNativeBytes == 64 ? 4 : kNativeBytes == 32 ? 2 : 1;
+constexpr int kTileOutputs = kNativeBytes == 64 ? 4 : 2;
 
-// sum[r] += Σ_j row[r][j]·w[j] for kRows rows: lane j mod kLanes.
-template <int kRows, class E, class T>
+// sum[o][r] += Σ_j row[r][j]·w[o][j]: lane j mod kLanes.
+template <int kRows, int kOutputs, class E, class T>
 inline void add_products(const E* const* row, std::size_t d, const T* w, Wide<T>* sum) {
   using W = Wide<T>;
   std::size_t j = 0;
   for (; j + W::kLanes <= d; j += W::kLanes) {
-    const W wj = W::load(w + j);
+    W x[kRows];
 #pragma GCC unroll 8
-    for (int r = 0; r < kRows; ++r) sum[r] = sum[r] + W::load(row[r] + j) * wj;
+    for (int r = 0; r < kRows; ++r) x[r] = W::load(row[r] + j);
+#pragma GCC unroll 4
+    for (int o = 0; o < kOutputs; ++o) {
+      const W wj = W::load(w + o * d + j);
+#pragma GCC unroll 8
+      for (int r = 0; r < kRows; ++r) sum[o * kRows + r] = sum[o * kRows + r] + x[r] * wj;
+    }
   }
   if (j == d) return;
-  T w_end[W::kLanes] = {}, row_end[W::kLanes] = {};
-  memcpy(w_end, w + j, (d - j) * sizeof(T));
+  T w_end[kOutputs][W::kLanes] = {}, row_end[W::kLanes] = {};
+  for (int o = 0; o < kOutputs; ++o) memcpy(w_end[o], w + o * d + j, (d - j) * sizeof(T));
 #pragma GCC unroll 8
   for (int r = 0; r < kRows; ++r) {
     for (std::size_t i = j; i < d; ++i) row_end[i - j] = static_cast<T>(row[r][i]);
-    sum[r] = sum[r] + W::load(row_end) * W::load(w_end);
+#pragma GCC unroll 4
+    for (int o = 0; o < kOutputs; ++o) sum[o * kRows + r] = sum[o * kRows + r] + W::load(row_end) * W::load(w_end[o]);
   }
 }
 
-// Rows of nibbles as rows of their halves.
-template <class H>
-struct Half {
-  const H* row[kBlockRows];
-
-  explicit Half(const Nibbles* const* rows, std::size_t n) {
-    for (std::size_t r = 0; r < n; ++r) row[r] = reinterpret_cast<const H*>(rows[r]);
-  }
-};
-
-template <int kRows>
-inline void add_products(const Nibbles* const* row, std::size_t d, const float* w, Wide<float>* sum) {
-  add_products<kRows>(Half<LowNibble>(row, kRows).row, d / 2, w, sum);
-  add_products<kRows>(Half<HighNibble>(row, kRows).row, d / 2, w + d / 2, sum);
-}
-
-// z[r] = Σ_j row[r][j]·w[j] for kRows rows, the lanes added pairwise.
-template <int kRows, class E, class T>
+// z[o][r] = Σ_j row[r][j]·w[o][j], the lanes added pairwise; z is [kOutputs][kBlockRows].
+template <int kRows, int kOutputs, class E, class T>
 inline void dot_rows(const E* const* row, std::size_t d, const T* w, T* z) {
   using W = Wide<T>;
-  W sum[kRows];
-#pragma GCC unroll 8
-  for (int r = 0; r < kRows; ++r) sum[r] = W::zero();
-  add_products<kRows>(row, d, w, sum);
-  if constexpr (kRows == 1) {
-    z[0] = sum_of_lanes(sum[0]);
-  } else {
+  W sum[kOutputs * kRows];
+#pragma GCC unroll 16
+  for (int i = 0; i < kOutputs * kRows; ++i) sum[i] = W::zero();
+  add_products<kRows, kOutputs>(row, d, w, sum);
 #pragma GCC unroll 4
-    for (int r = 0; r < kRows; r += 2) sum_two(sum[r], sum[r + 1], z + r);
+  for (int o = 0; o < kOutputs; ++o) {
+    if constexpr (kRows == 1) {
+      z[o * kBlockRows] = sum_of_lanes(sum[o]);
+    } else {
+#pragma GCC unroll 4
+      for (int r = 0; r < kRows; r += 2) sum_two(sum[o * kRows + r], sum[o * kRows + r + 1], z + o * kBlockRows + r);
+    }
+  }
+}
+
+// z[o][r] of the eight rows and kTileOutputs outputs, or as many as there are. A tile shares the loads. Without one, the first
+// output takes the rows one after the other, as they lie: eight streams at once defeat the prefetchers (1 GB in pages of
+// 4 KB on Zen 4: 94 ms instead of 37).
+template <class E, class T>
+inline void dot_block(const E* const* row, std::size_t d, std::size_t n_outputs, const T* w, T* z) {
+  if (n_outputs >= kTileOutputs) {
+    for (std::size_t r = 0; r < kBlockRows; r += kTileRows) dot_rows<kTileRows, kTileOutputs>(row + r, d, w, z + r);
+    return;
+  }
+  for (std::size_t o = 0; o < n_outputs; ++o, w += d, z += kBlockRows) {
+    if (o == 0)
+      for (std::size_t r = 0; r < kBlockRows; ++r) dot_rows<1, 1>(row + r, d, w, z + r);
+    else
+      for (std::size_t r = 0; r < kBlockRows; r += kDotRows) dot_rows<kDotRows, 1>(row + r, d, w, z + r);
   }
 }
 
@@ -81,30 +93,36 @@ SCRIMP_HD V sum_of_eight(const V* v) {
   return ((v[0] + v[1]) + (v[2] + v[3])) + ((v[4] + v[5]) + (v[6] + v[7]));
 }
 
-// g[j] += Σ_r slope[r]·row[r][j] over the eight rows.
-template <class E, class T>
+// Outputs whose gradients share the loads of the rows.
+constexpr int kAddOutputs = kNativeBytes == 64 ? 2 : 1;
+
+// g[o][j] += Σ_r slope[o][r]·row[r][j] over the eight rows.
+template <int kOutputs, class E, class T>
 inline void add_rows(const E* const* row, std::size_t d, const T* slope, T* g) {
   using W = Wide<T>;
-  W factor[kBlockRows];
+  W factor[kOutputs][kBlockRows];
+#pragma GCC unroll 2
+  for (int o = 0; o < kOutputs; ++o)
 #pragma GCC unroll 8
-  for (std::size_t r = 0; r < kBlockRows; ++r) factor[r] = W::all(slope[r]);
+    for (std::size_t r = 0; r < kBlockRows; ++r) factor[o][r] = W::all(slope[o * kBlockRows + r]);
   std::size_t j = 0;
   for (; j + W::kLanes <= d; j += W::kLanes) {
-    W product[kBlockRows];
+    W x[kBlockRows], product[kBlockRows];
 #pragma GCC unroll 8
-    for (std::size_t r = 0; r < kBlockRows; ++r) product[r] = W::load(row[r] + j) * factor[r];
-    (W::load(g + j) + sum_of_eight(product)).store(g + j);
+    for (std::size_t r = 0; r < kBlockRows; ++r) x[r] = W::load(row[r] + j);
+#pragma GCC unroll 2
+    for (int o = 0; o < kOutputs; ++o) {
+#pragma GCC unroll 8
+      for (std::size_t r = 0; r < kBlockRows; ++r) product[r] = x[r] * factor[o][r];
+      (W::load(g + o * d + j) + sum_of_eight(product)).store(g + o * d + j);
+    }
   }
-  for (; j < d; ++j) {
-    T product[kBlockRows];
-    for (std::size_t r = 0; r < kBlockRows; ++r) product[r] = static_cast<T>(row[r][j]) * slope[r];
-    g[j] += sum_of_eight(product);
-  }
-}
-
-inline void add_rows(const Nibbles* const* row, std::size_t d, const float* slope, float* g) {
-  add_rows(Half<LowNibble>(row, kBlockRows).row, d / 2, slope, g);
-  add_rows(Half<HighNibble>(row, kBlockRows).row, d / 2, slope, g + d / 2);
+  for (; j < d; ++j)
+    for (int o = 0; o < kOutputs; ++o) {
+      T product[kBlockRows];
+      for (std::size_t r = 0; r < kBlockRows; ++r) product[r] = static_cast<T>(row[r][j]) * slope[o * kBlockRows + r];
+      g[o * d + j] += sum_of_eight(product);
+    }
 }
 
 void cross_rows(const CrossRun& run) {
@@ -113,7 +131,7 @@ void cross_rows(const CrossRun& run) {
     const RowBlock<std::int8_t> block(run.x, run.stride, i, run.n);
     for (std::size_t o = 0; o < run.k; ++o) {
       for (std::size_t r = 0; r < kBlockRows; ++r) y[r] = r < block.n ? run.y[(i + r) * run.k + o] : 0.0;
-      add_rows<std::int8_t, double>(block.row, run.d, y, run.out + o * run.d);
+      add_rows<1, std::int8_t, double>(block.row, run.d, y, run.out + o * run.d);
     }
   }
 }
@@ -161,113 +179,78 @@ inline double row_slopes(const GradientRun<E, T>& run, std::size_t i, std::size_
   return total;
 }
 
-// z[r] = row[r]·w of the eight rows. Rows from memory are taken one after the other, as they lie: eight streams at once
-// defeat the prefetchers (1 GB in pages of 4 KB on Zen 4: 94 ms instead of 26). Rows in cache share the loads of w.
-template <class E, class T>
-inline void dot_block(const RowBlock<E>& block, std::size_t d, const T* w, bool in_cache, T* z) {
-  if (in_cache) {
-    for (std::size_t r = 0; r < kBlockRows; r += kDotRows) dot_rows<kDotRows>(block.row + r, d, w, z + r);
-  } else {
-    for (std::size_t r = 0; r < kBlockRows; ++r) dot_rows<1>(block.row + r, d, w, z + r);
-  }
-}
-
 template <class E>
 void product_rows(const ProductRun<E>& run) {
-  float z[kBlockRows];
+  float z[kTileOutputs * kBlockRows];
   for (std::size_t i = 0; i < run.n; i += kBlockRows) {
     const RowBlock<E> block(run.x, run.stride, i, run.n);
-    for (std::size_t o = 0; o < run.k; ++o) {
-      dot_block(block, run.d, run.w + o * run.d, o > 0, z);
-      for (std::size_t r = 0; r < block.n; ++r) run.out[(i + r) * run.k + o] = z[r] + run.bias[o];
+    for (std::size_t o = 0; o < run.k; o += kTileOutputs) {
+      const std::size_t n_outputs = run.k - o < kTileOutputs ? run.k - o : kTileOutputs;
+      dot_block(block.row, run.d, n_outputs, run.w + o * run.d, z);
+      for (std::size_t r = 0; r < block.n; ++r)
+        for (std::size_t p = 0; p < n_outputs; ++p) run.out[(i + r) * run.k + o + p] = z[p * kBlockRows + r] + run.bias[o + p];
     }
   }
 }
 
-inline void widen(const std::int8_t* __restrict codes, std::size_t d, float* __restrict out) {
-  for (std::size_t j = 0; j < d; ++j) out[j] = static_cast<float>(codes[j]);
+// The slopes of rows i … i + n by the loss's way, as above.
+template <class L, bool kOverOutputs, class E, class T>
+inline double slopes_of(const GradientRun<E, T>& run, std::size_t i, std::size_t n, const T* z, T* slope, double total) {
+  if constexpr (kOverOutputs) return row_slopes<L>(run, i, n, z, slope, total);
+  else return scalar_slopes<L>(run, i, n, z, slope, total);
 }
 
-inline void widen(const Nibbles* __restrict codes, std::size_t d, float* __restrict out) {
-  const std::size_t h = (d + 1) / 2, whole = (d - h) / 16 * 16;
-#if defined(__AVX512BW__)
-  alignas(64) static constexpr float kValues[16] = {-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7};
-  for (std::size_t i = 0; i < whole; i += 16) leaf::look_up_nibbles16(&codes[i].both, kValues, out + i, out + h + i);
-  const std::size_t done = whole;
-#else
-  const std::size_t done = 0 * whole;
-#endif
-  for (std::size_t i = done; i < h; ++i) out[i] = static_cast<float>((codes[i].both & 15) - 8);
-  for (std::size_t i = done; i < d - h; ++i) out[h + i] = static_cast<float>((codes[i].both >> 4) - 8);
-}
+// Products of rows of floats with all outputs, tile by tile of outputs, so that a tile stays in the first-level cache
+// while the rows of a group come from the second.
+template <class E, class T>
+struct FloatRows {
+  static constexpr std::size_t kBlock = kBlockRows;
+  const GradientRun<E, T>& run;
 
-// Where the loops find eight rows: in place …
-struct InPlace {
-  template <class E, class T>
-  static RowBlock<E> take(const GradientRun<E, T>& run, std::size_t i) {
-    return RowBlock<E>(run.x, run.stride, i, run.n);
+  // z[block][o][r] of n rows from row i on.
+  void multiply(std::size_t i, std::size_t n, T* z) const {
+    for (std::size_t o = 0; o < run.k; o += kTileOutputs)
+      for (std::size_t b = 0; b < n; b += kBlockRows)
+        dot_block(RowBlock<E>(run.x, run.stride, i + b, run.n).row, run.d, run.k - o < kTileOutputs ? run.k - o : kTileOutputs,
+                  run.w + o * run.d, z + b * run.k + o * kBlockRows);
+  }
+
+  void add(std::size_t i, std::size_t n, const T* slope) const {
+    std::size_t o = 0;
+    for (; o + kAddOutputs <= run.k; o += kAddOutputs) add_outputs<kAddOutputs>(o, i, n, slope);
+    for (; o < run.k; ++o) add_outputs<1>(o, i, n, slope);
+  }
+
+  template <int kOutputs>
+  void add_outputs(std::size_t o, std::size_t i, std::size_t n, const T* slope) const {
+    for (std::size_t b = 0; b < n; b += kBlockRows)
+      add_rows<kOutputs>(RowBlock<E>(run.x, run.stride, i + b, run.n).row, run.d, slope + b * run.k + o * kBlockRows, run.g + o * run.d);
   }
 };
 
-// … or in scratch, where codes are floats, so that many outputs share one conversion.
-struct Widened {
-  template <class E>
-  static RowBlock<float> take(const GradientRun<E, float>& run, std::size_t i) {
-    const RowBlock<E> block(run.x, run.stride, i, run.n);
-    const std::size_t width = wide_row_size(run.d);
-    for (std::size_t r = 0; r < block.n; ++r) widen(block.row[r], run.d, run.rows + r * width);
-    return RowBlock<float>(run.rows, static_cast<std::ptrdiff_t>(width), 0, block.n);
-  }
-};
-
-template <class L, bool kOverOutputs, class Place, class E, class T>
-inline void gradient_blocks(const GradientRun<E, T>& run) {
-  T *z = run.z, *slope = run.z + run.k * kBlockRows;
-  double value = *run.value;
-  for (std::size_t i = 0; i < run.n; i += kBlockRows) {
-    const auto block = Place::take(run, i);
-    for (std::size_t o = 0; o < run.k; ++o) dot_block(block, run.d, run.w + o * run.d, o > 0, z + o * kBlockRows);
-    if constexpr (kOverOutputs) {
-      value = row_slopes<L>(run, i, block.n, z, slope, value);
-    } else {
-      value = scalar_slopes<L>(run, i, block.n, z, slope, value);
+// A group of rows at a time: multiplied by the weights, turned into slopes, added to the gradient.
+template <class L, bool kOverOutputs, class Products, class E, class T>
+inline void gradient_groups(const GradientRun<E, T>& run, const Products& products) {
+  T *z = run.z, *slope = run.z + run.k * kBlockRows;  // slope: [block][k][kBlockRows], and z before that
+  const std::size_t group = group_rows(run.d * sizeof(E), run.k, Products::kBlock);
+  for (std::size_t i = 0; i < run.n; i += group) {
+    const std::size_t n = run.n - i < group ? run.n - i : group;
+    products.multiply(i, n, slope);
+    for (std::size_t b = 0; b < n; b += kBlockRows) {
+      T* s = slope + b * run.k;
+      memcpy(z, s, run.k * kBlockRows * sizeof(T));
+      *run.value = slopes_of<L, kOverOutputs>(run, i + b, n - b < kBlockRows ? n - b : kBlockRows, z, s, *run.value);
+      for (std::size_t o = 0; o < run.k; ++o)
+        for (std::size_t r = 0; r < kBlockRows; ++r) run.g0[o] += static_cast<double>(s[o * kBlockRows + r]);
     }
-    for (std::size_t o = 0; o < run.k; ++o) {
-      const T* s = slope + o * kBlockRows;
-      double sum = run.g0[o];
-      for (std::size_t r = 0; r < kBlockRows; ++r) sum += static_cast<double>(s[r]);
-      run.g0[o] = sum;
-      add_rows(block.row, run.d, s, run.g + o * run.d);
-    }
+    products.add(i, n, slope);
   }
-  *run.value = value;
 }
 
-inline bool loops_take(const std::int8_t*, std::size_t) { return true; }
-inline bool loops_take(const Nibbles*, std::size_t d) { return d % 32 == 0; }  // lanes of both halves coincide
-
-// One place or the other gives the same bits: lane j mod kLanes of the same floats.
 template <class L, bool kOverOutputs, class E, class T>
 void gradient_rows(const GradientRun<E, T>& run) {
-  if constexpr (sizeof(E) == 1 && sizeof(T) == sizeof(float)) {
-    if (run.k == 1 && loops_take(run.x, run.d)) gradient_blocks<L, kOverOutputs, InPlace>(run);
-    else gradient_blocks<L, kOverOutputs, Widened>(run);
-  } else {
-    gradient_blocks<L, kOverOutputs, InPlace>(run);
-  }
+  gradient_groups<L, kOverOutputs>(run, FloatRows<E, T>{run});
 }
-
-#define SCRIMP_LOSS_ROW(L, over_outputs)                                                                            \
-  {L::kName, over_outputs, &gradient_rows<L, over_outputs, float, float>,                                           \
-   &gradient_rows<L, over_outputs, std::int8_t, float>, &gradient_rows<L, over_outputs, Nibbles, float>,            \
-   &gradient_rows<L, over_outputs, float, double>, &gradient_rows<L, over_outputs, double, double>,                 \
-   &gradient_rows<L, over_outputs, std::int8_t, double>},
-#define SCRIMP_SCALAR_ROW(L) SCRIMP_LOSS_ROW(L, false)
-#define SCRIMP_OUTPUTS_ROW(L) SCRIMP_LOSS_ROW(L, true)
-constexpr LossKernels kLosses[] = {SCRIMP_SCALAR_LOSSES(SCRIMP_SCALAR_ROW) SCRIMP_ROW_LOSSES(SCRIMP_OUTPUTS_ROW)};
-#undef SCRIMP_LOSS_ROW
-#undef SCRIMP_SCALAR_ROW
-#undef SCRIMP_OUTPUTS_ROW
 
 }  // namespace
 }  // namespace scrimp

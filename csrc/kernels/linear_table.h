@@ -8,11 +8,19 @@ namespace scrimp {
 
 constexpr std::size_t kLeafRows = 4096;  // float sums over rows run over leaves of so many global rows (DESIGN "Leaves")
 constexpr std::size_t kBlockRows = 8;    // rows that stay in cache between the product and the gradient
+constexpr std::size_t kSlopeRows = 32;   // the same of codes: their slopes are integers under one unit
 
 // Two codes of a row in 4 bits: byte i of a row of h = ⌈d/2⌉ bytes holds the codes i and i + h, each plus 8.
 struct Nibbles {
   std::uint8_t both;
 };
+
+// Rows that are multiplied by all k outputs before the next ones are, a multiple of `block`: in a quarter of a
+// second-level cache, so that the weights and gradients of many outputs are read once a group.
+constexpr std::size_t group_rows(std::size_t row_nbytes, std::size_t k, std::size_t block) {
+  const std::size_t rows = k == 1 ? 0 : 262144 / (row_nbytes + 1) / block * block;
+  return rows > 256 ? 256 : rows > block ? rows : block;
+}
 
 // Loss, slope and gradient of `n` rows x[i] (elements of type E, contiguous, `stride` elements apart), accumulated.
 template <class E, class T>
@@ -26,15 +34,16 @@ struct GradientRun {
   const T* weight;  // [n] or nullptr
   T parameter;      // of the loss
   bool y_is_class;
-  T* z;             // scratch [2][k][kBlockRows]
-  T* rows;          // scratch of wide_rows_size(d), aligned to 64, for codes as floats
+  T* z;             // scratch [kBlockRows + group_rows][k]
+  void* fixed;      // the weights of codes, as fix_i8 or fix_u4 wrote them; then w is not read
   T* g;             // [k][d]
   double* g0;       // [k]
   double* value;
 };
 
-constexpr std::size_t wide_row_size(std::size_t d) { return (d + 15) / 16 * 16; }
-constexpr std::size_t wide_rows_size(std::size_t d) { return kBlockRows * wide_row_size(d); }
+// Columns that the digits of d weights take, the halves of a row of nibbles apart.
+constexpr std::size_t code_stride(std::size_t d) { return (d + 191) / 64 * 64; }
+constexpr std::size_t fixed_weights_nbytes(std::size_t d, std::size_t k) { return k * (16 + 4 * code_stride(d)); }
 
 struct LossKernels {
   const char* name;
@@ -126,6 +135,9 @@ struct MatrixKernels {
 struct LinearKernels {
   const LossKernels* losses;
   std::size_t n_losses;
+  // w [k][d] into fixed_weights_nbytes(d, k) bytes of memory; scratch [d].
+  void (*fix_i8)(const float* w, std::size_t d, std::size_t k, std::int32_t* scratch, void* memory);
+  void (*fix_u4)(const float* w, std::size_t d, std::size_t k, std::int32_t* scratch, void* memory);
   void (*product_f32)(const ProductRun<float>&);
   void (*product_i8)(const ProductRun<std::int8_t>&);
   void (*cross)(const CrossRun&);

@@ -1,5 +1,5 @@
 // The kernels of one ISA for linear models and for data in few bits. Compiled once per ISA.
-#include "kernels/gradient_loop-inl.h"
+#include "kernels/code_gradient_loop-inl.h"
 #include "kernels/gram_loop-inl.h"
 #include "kernels/isa_name.h"
 #include "kernels/linear_table.h"
@@ -11,6 +11,8 @@ extern const LinearKernels SCRIMP_OF_ISA(kLinear);
 const LinearKernels SCRIMP_OF_ISA(kLinear) = {
     kLosses,
     sizeof kLosses / sizeof kLosses[0],
+    &fix_weights<std::int8_t>,
+    &fix_weights<Nibbles>,
     &product_rows<float>,
     &product_rows<std::int8_t>,
     &cross_rows,

@@ -46,39 +46,6 @@ SCRIMP_HD Native<T> load_native(const T* p) {
   return v;
 }
 
-// The code − 8 in the low or the high four bits of a byte.
-struct LowNibble {
-  std::uint8_t both;
-  explicit operator float() const { return static_cast<float>((both & 15) - 8); }
-};
-struct HighNibble {
-  std::uint8_t both;
-  explicit operator float() const { return static_cast<float>((both >> 4) - 8); }
-};
-
-#if defined(__AVX512F__)
-// Looked up in a register: the permutation reads four bits of each index.
-SCRIMP_HD __m512 nibble_values(__m512i index) {
-  return _mm512_permutexvar_ps(index, _mm512_setr_ps(-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7));
-}
-SCRIMP_HD __m512 load_native(const LowNibble* p, float) {
-  return nibble_values(_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
-}
-SCRIMP_HD __m512 load_native(const HighNibble* p, float) {
-  return nibble_values(_mm512_srli_epi32(_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))), 4));
-}
-#else
-typedef std::int32_t NibbleInts __attribute__((vector_size(kNativeBytes)));
-SCRIMP_HD NibbleInts load_bytes(const void* p) {
-  typedef std::uint8_t Bytes __attribute__((vector_size(kNativeBytes / sizeof(float))));
-  Bytes bytes;
-  memcpy(&bytes, p, sizeof bytes);
-  return __builtin_convertvector(bytes, NibbleInts);
-}
-SCRIMP_HD Native<float> load_native(const LowNibble* p, float) { return __builtin_convertvector((load_bytes(p) & 15) - 8, Native<float>); }
-SCRIMP_HD Native<float> load_native(const HighNibble* p, float) { return __builtin_convertvector((load_bytes(p) >> 4) - 8, Native<float>); }
-#endif
-
 #if defined(__AVX512F__)
 SCRIMP_HD __m512 load_native(const std::int8_t* p, float) {
   return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));

@@ -227,7 +227,10 @@ def gradient(
     Notes
     -----
     In float32, products and 256-row sums of the gradient are float32 in a fixed order of 16 lanes; all sums
-    above are float64. The result has the same bits for every number of threads and every instruction set.
+    above are float64. On codes, weights and slopes are rounded to 24 bits (an error of 2⁻²⁴ of an output's
+    largest weight, in the units of the codes, and of the largest slope of 32 rows) and their products with
+    the codes are added exactly. The result has the same bits for every number of threads and outputs and
+    every instruction set.
 
     Examples
     --------

@@ -1,0 +1,167 @@
+// The fused gradient on rows of codes, in integers: weights and slopes are rounded to 24 bits under one unit (of all
+// weights of an output, of the slopes of kSlopeRows rows), their products with the codes are added exactly. An error is
+// 2⁻²⁴ of the largest weight or slope. Compiled once per ISA: no std template, unnamed namespace.
+#pragma once
+#include "kernels/code_leaf-inl.h"
+#include "kernels/gradient_loop-inl.h"
+
+namespace scrimp {
+namespace {
+
+// fixed[i] = the nearest integer to values[i]/unit; returns the unit, NaN if a value is not finite.
+inline double to_fixed(const float* values, std::size_t n, std::int32_t* fixed) {
+  std::uint32_t top = 0;
+  for (std::size_t i = 0; i < n; ++i) {
+    std::uint32_t bits;
+    memcpy(&bits, values + i, sizeof bits);
+    bits &= 0x7fffffff;
+    top = bits > top ? bits : top;
+  }
+  float largest;
+  memcpy(&largest, &top, sizeof largest);
+  const bool finite = top < 0x7f800000;
+  const double inverse = finite && top ? kLargestFixed / static_cast<double>(largest) : 0.0;
+  for (std::size_t i = 0; i < n; ++i) {
+    const double shifted = (finite ? static_cast<double>(values[i]) : 0.0) * inverse + FloatBits<double>::kRounder;
+    std::int64_t bits;
+    memcpy(&bits, &shifted, sizeof bits);
+    fixed[i] = static_cast<std::int32_t>(bits);
+  }
+  return finite ? static_cast<double>(largest) / kLargestFixed : __builtin_nan("");
+}
+
+// kRows rows from row i on, of n, as bytes; the last row stands in for absent ones.
+template <std::size_t kRows>
+struct CodeBlock {
+  const std::uint8_t* row[kRows];
+
+  template <class E>
+  CodeBlock(const E* x, std::ptrdiff_t stride, std::size_t i, std::size_t n) {
+    for (std::size_t r = 0; r < kRows; ++r)
+      row[r] = reinterpret_cast<const std::uint8_t*>(x + static_cast<std::ptrdiff_t>(i + r < n ? i + r : n - 1) * stride);
+  }
+};
+
+// Calls use(how to read the bytes, first byte, columns, first column, where its digits begin) for each run of columns.
+template <class Use>
+inline void for_runs(const std::int8_t*, std::size_t d, Use use) {
+  use(WholeByte{}, d, std::size_t{0}, std::size_t{0});
+}
+template <class Use>
+inline void for_runs(const Nibbles*, std::size_t d, Use use) {
+  const std::size_t h = (d + 1) / 2;
+  use(LowNibble{}, h, std::size_t{0}, std::size_t{0});
+  use(HighNibble{}, d - h, h, (h + 63) / 64 * 64);
+}
+
+// Weights in fixed point, in fixed_weights_nbytes(d, k) bytes.
+template <class E>
+struct FixedWeights {
+  using Digit = code_leaf::Digit;
+  std::size_t d, stride;  // of the planes of digits
+  Digit* digits;          // [k][planes][stride]
+  double* unit;           // [k]
+  double* shift;          // [k] what the offset of the codes adds
+
+  FixedWeights(void* memory, std::size_t n_columns, std::size_t k) : d(n_columns), stride(code_stride(n_columns)) {
+    unit = static_cast<double*>(memory);
+    shift = unit + k;
+    digits = reinterpret_cast<Digit*>(shift + k);
+  }
+
+  Digit* of(std::size_t o) const { return digits + o * code_leaf::kPlanes * stride; }
+
+  // z[r] = w[o]·row[r] of kSumRows rows.
+  void multiply(std::size_t o, const std::uint8_t* const* row, float* z) const {
+    std::int64_t total[kSumRows] = {};
+    code_leaf::CodeSums sums;
+    for_runs(static_cast<const E*>(nullptr), d, [&](auto codes, std::size_t n, std::size_t, std::size_t begin) {
+      for (std::size_t j = 0; j < n; j += kSegment) {
+        const std::uint8_t* at[kSumRows];
+        for (int r = 0; r < kSumRows; ++r) at[r] = row[r] + j;
+        sums.add<decltype(codes)>(at, n - j < kSegment ? n - j : kSegment, of(o) + begin + j, stride);
+        if (n > kSegment / 2) sums.take(total);
+      }
+    });
+    sums.take(total);
+    for (int r = 0; r < kSumRows; ++r) z[r] = static_cast<float>((static_cast<double>(total[r]) - shift[o]) * unit[o]);
+  }
+
+  // fixed: scratch [d].
+  void write(std::size_t o, const float* w, std::int32_t* fixed) const {
+    memset(of(o), 0, code_leaf::kPlanes * stride * sizeof(Digit));
+    unit[o] = to_fixed(w, d, fixed);
+    std::int64_t above = 0;
+    for_runs(static_cast<const E*>(nullptr), d, [&](auto codes, std::size_t n, std::size_t first, std::size_t begin) {
+      for (std::size_t j = 0; j < n; ++j) {
+        code_leaf::split(fixed[first + j], of(o) + begin + j, stride);
+        above += code_leaf::kOffset<decltype(codes)> * fixed[first + j];
+      }
+    });
+    shift[o] = static_cast<double>(above);
+  }
+};
+
+template <class E>
+void fix_weights(const float* w, std::size_t d, std::size_t k, std::int32_t* scratch, void* memory) {
+  const FixedWeights<E> weights(memory, d, k);
+  for (std::size_t o = 0; o < k; ++o) weights.write(o, w + o * d, scratch);
+}
+
+// g += Σ_r slope[r]·row[r].
+template <class E>
+inline void add_code_rows(const std::uint8_t* const* row, std::size_t d, const float* slope, float* g) {
+  std::int32_t fixed[kSlopeRows];
+  const double unit = to_fixed(slope, kSlopeRows, fixed);
+  const code_leaf::SlopeDigits digits(fixed);
+  for_runs(static_cast<const E*>(nullptr), d, [&](auto codes, std::size_t n, std::size_t first, std::size_t) {
+    code_leaf::add_codes<decltype(codes)>(row, n, digits, static_cast<float>(256 * unit), static_cast<float>(unit), g + first);
+  });
+}
+
+// Products of rows of codes, as FloatRows has them.
+template <class E>
+struct CodeRows {
+  static constexpr std::size_t kBlock = kSlopeRows;
+  const GradientRun<E, float>& run;
+  FixedWeights<E> weights;
+
+  void multiply(std::size_t i, std::size_t n, float* z) const {
+    for (std::size_t o = 0; o < run.k; ++o)
+      for (std::size_t b = 0; b < n; b += kBlockRows) {
+        const CodeBlock<kBlockRows> block(run.x, run.stride, i + b, run.n);
+        for (std::size_t r = 0; r < kBlockRows; r += kSumRows)
+          weights.multiply(o, block.row + r, z + b * run.k + o * kBlockRows + r);
+      }
+  }
+
+  void add(std::size_t i, std::size_t n, const float* slope) const {
+    for (std::size_t o = 0; o < run.k; ++o)
+      for (std::size_t b = 0; b < n; b += kSlopeRows) {
+        float slopes[kSlopeRows] = {};
+        for (std::size_t r = 0; r < kSlopeRows && b + r < n; r += kBlockRows)
+          memcpy(slopes + r, slope + (b + r) * run.k + o * kBlockRows, kBlockRows * sizeof(float));
+        add_code_rows<E>(CodeBlock<kSlopeRows>(run.x, run.stride, i + b, run.n).row, run.d, slopes, run.g + o * run.d);
+      }
+  }
+};
+
+template <class L, bool kOverOutputs, class E>
+void code_gradient_rows(const GradientRun<E, float>& run) {
+  gradient_groups<L, kOverOutputs>(run, CodeRows<E>{run, {run.fixed, run.d, run.k}});
+}
+
+#define SCRIMP_LOSS_ROW(L, over_outputs)                                                                            \
+  {L::kName, over_outputs, &gradient_rows<L, over_outputs, float, float>,                                           \
+   &code_gradient_rows<L, over_outputs, std::int8_t>, &code_gradient_rows<L, over_outputs, Nibbles>,                \
+   &gradient_rows<L, over_outputs, float, double>, &gradient_rows<L, over_outputs, double, double>,                 \
+   &gradient_rows<L, over_outputs, std::int8_t, double>},
+#define SCRIMP_SCALAR_ROW(L) SCRIMP_LOSS_ROW(L, false)
+#define SCRIMP_OUTPUTS_ROW(L) SCRIMP_LOSS_ROW(L, true)
+constexpr LossKernels kLosses[] = {SCRIMP_SCALAR_LOSSES(SCRIMP_SCALAR_ROW) SCRIMP_ROW_LOSSES(SCRIMP_OUTPUTS_ROW)};
+#undef SCRIMP_LOSS_ROW
+#undef SCRIMP_SCALAR_ROW
+#undef SCRIMP_OUTPUTS_ROW
+
+}  // namespace
+}  // namespace scrimp

@@ -1,0 +1,336 @@
+#pragma once
+// Products of codes with numbers in fixed point, which are exact and so equal on every ISA: a weight or a slope is
+// unit·W, and W an integer of three digits in base 256. `plain` is the definition; AVX2 multiplies pairs of 16 bits,
+// AVX-512 VNNI the digits themselves, which needs codes above 0. Included by code_gradient_loop-inl.h alone.
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#include "core/hd.h"
+#include "kernels/linear_table.h"
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
+namespace scrimp {
+namespace {
+
+constexpr std::int32_t kLargestFixed = 127 * 65793;  // three digits of 127
+constexpr std::size_t kSegment = 4096;               // columns whose sums fit into the 32 bits of a lane
+constexpr int kSumRows = 4;                          // rows that are multiplied by the weights together
+
+// How a byte of a row is read: as a code, or as the code in four of its bits, 8 above.
+struct WholeByte {
+  static std::int32_t code(std::uint8_t byte) { return static_cast<std::int8_t>(byte); }
+};
+struct LowNibble {
+  static std::int32_t code(std::uint8_t byte) { return (byte & 15) - 8; }
+};
+struct HighNibble {
+  static std::int32_t code(std::uint8_t byte) { return (byte >> 4) - 8; }
+};
+
+SCRIMP_HD std::int8_t last_digit(std::int32_t fixed) { return static_cast<std::int8_t>(fixed); }
+SCRIMP_HD std::int32_t other_digits(std::int32_t fixed) { return (fixed - last_digit(fixed)) / 256; }  // exact
+
+namespace plain {
+
+using Digit = std::int16_t;
+constexpr std::size_t kPlanes = 2;
+template <class Codes>
+constexpr std::int64_t kOffset = 0;  // what is added to each code before it is multiplied
+
+// The digits of one number, `stride` apart: all but the last, the last.
+inline void split(std::int32_t fixed, Digit* digits, std::size_t stride) {
+  digits[0] = static_cast<Digit>(other_digits(fixed));
+  digits[stride] = last_digit(fixed);
+}
+
+// sum[r] = Σ_j W[j]·(row[r][j] + kOffset), a part of the columns at a time.
+struct CodeSums {
+  std::int64_t sum[kSumRows] = {};
+
+  template <class Codes>
+  void add(const std::uint8_t* const* row, std::size_t n, const Digit* digits, std::size_t stride) {
+    for (int r = 0; r < kSumRows; ++r)
+      for (std::size_t begin = 0; begin < n; begin += 256) {
+        const std::size_t end = begin + 256 < n ? begin + 256 : n;
+        std::int32_t upper = 0, lower = 0;
+        for (std::size_t j = begin; j < end; ++j) {
+          upper += Codes::code(row[r][j]) * digits[j];
+          lower += Codes::code(row[r][j]) * digits[stride + j];
+        }
+        sum[r] += std::int64_t{256} * upper + lower;
+      }
+  }
+  void take(std::int64_t* out) {
+    for (int r = 0; r < kSumRows; ++r) out[r] += sum[r], sum[r] = 0;
+  }
+};
+
+struct SlopeDigits {
+  std::int32_t upper[kSlopeRows], lower[kSlopeRows];
+
+  explicit SlopeDigits(const std::int32_t* fixed) {
+    for (std::size_t r = 0; r < kSlopeRows; ++r) upper[r] = other_digits(fixed[r]), lower[r] = last_digit(fixed[r]);
+  }
+};
+
+// g[j] += Σ_r slope[r]·row[r][j] over kSlopeRows rows: the exact sums of the upper and of the last digits, in floats.
+template <class Codes>
+inline void add_codes(const std::uint8_t* const* row, std::size_t n, const SlopeDigits& slope, float upper_unit, float unit, float* g) {
+  for (std::size_t j = 0; j < n; j += 64) {
+    const std::size_t width = n - j < 64 ? n - j : 64;
+    std::int32_t upper[64] = {}, lower[64] = {};
+    for (std::size_t r = 0; r < kSlopeRows; ++r)
+      for (std::size_t i = 0; i < width; ++i) {
+        const std::int32_t code = Codes::code(row[r][j + i]);
+        upper[i] += code * slope.upper[r];
+        lower[i] += code * slope.lower[r];
+      }
+    for (std::size_t i = 0; i < width; ++i)
+      g[j + i] += static_cast<float>(upper[i]) * upper_unit + static_cast<float>(lower[i]) * unit;
+  }
+}
+
+}  // namespace plain
+
+#if defined(__AVX2__)
+namespace avx2 {
+
+using plain::Digit;
+using plain::kOffset;
+using plain::kPlanes;
+using plain::split;
+
+inline __m128i codes16(__m128i codes, WholeByte) { return codes; }
+inline __m128i codes16(__m128i pairs, LowNibble) {
+  return _mm_sub_epi8(_mm_and_si128(pairs, _mm_set1_epi8(15)), _mm_set1_epi8(8));
+}
+inline __m128i codes16(__m128i pairs, HighNibble) { return codes16(_mm_srli_epi16(pairs, 4), LowNibble{}); }
+
+// The first n <= 16 codes at p; the others have no meaning.
+template <class Codes>
+inline __m128i load16(const std::uint8_t* p, std::size_t n) {
+  if (n >= 16) return codes16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)), Codes{});
+  alignas(16) std::uint8_t bytes[16] = {};
+  memcpy(bytes, p, n);
+  return codes16(_mm_load_si128(reinterpret_cast<const __m128i*>(bytes)), Codes{});
+}
+
+inline std::int64_t sum_of_lanes(__m256i v) {
+  const __m256i wide = _mm256_add_epi64(_mm256_cvtepi32_epi64(_mm256_castsi256_si128(v)), _mm256_cvtepi32_epi64(_mm256_extracti128_si256(v, 1)));
+  const __m128i two = _mm_add_epi64(_mm256_castsi256_si128(wide), _mm256_extracti128_si256(wide, 1));
+  return _mm_cvtsi128_si64(two) + _mm_extract_epi64(two, 1);
+}
+
+struct CodeSums {
+  std::int64_t sum[kSumRows] = {};
+
+  // n <= kSegment.
+  template <class Codes>
+  void add(const std::uint8_t* const* row, std::size_t n, const Digit* digits, std::size_t stride) {
+    for (int r = 0; r < kSumRows; ++r) {
+      __m256i upper = _mm256_setzero_si256(), lower = upper;
+      for (std::size_t j = 0; j < n; j += 16) {
+        const __m256i codes = _mm256_cvtepi8_epi16(load16<Codes>(row[r] + j, n - j));
+        upper = _mm256_add_epi32(upper, _mm256_madd_epi16(codes, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(digits + j))));
+        lower = _mm256_add_epi32(lower, _mm256_madd_epi16(codes, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(digits + stride + j))));
+      }
+      sum[r] += 256 * sum_of_lanes(upper) + sum_of_lanes(lower);
+    }
+  }
+  void take(std::int64_t* out) {
+    for (int r = 0; r < kSumRows; ++r) out[r] += sum[r], sum[r] = 0;
+  }
+};
+
+struct SlopeDigits {
+  std::int16_t upper[kSlopeRows], lower[kSlopeRows];  // read as pairs
+
+  explicit SlopeDigits(const std::int32_t* fixed) {
+    for (std::size_t r = 0; r < kSlopeRows; ++r) split(fixed[r], upper + r, static_cast<std::size_t>(lower - upper));
+  }
+};
+
+inline __m256i pair_at(const std::int16_t* digits) {
+  std::int32_t pair;
+  memcpy(&pair, digits, sizeof pair);
+  return _mm256_set1_epi32(pair);
+}
+
+inline __m256 in_floats(__m256i upper, __m256i lower, float upper_unit, float unit) {
+  return _mm256_add_ps(_mm256_mul_ps(_mm256_cvtepi32_ps(upper), _mm256_set1_ps(upper_unit)),
+                       _mm256_mul_ps(_mm256_cvtepi32_ps(lower), _mm256_set1_ps(unit)));
+}
+
+template <class Codes>
+inline void add_codes(const std::uint8_t* const* row, std::size_t n, const SlopeDigits& slope, float upper_unit, float unit, float* g) {
+  for (std::size_t j = 0; j < n; j += 16) {
+    __m256i upper[2] = {}, lower[2] = {};
+    for (std::size_t r = 0; r < kSlopeRows; r += 2) {
+      const __m128i x = load16<Codes>(row[r] + j, n - j), y = load16<Codes>(row[r + 1] + j, n - j);
+      const __m256i pairs[2] = {_mm256_cvtepi8_epi16(_mm_unpacklo_epi8(x, y)), _mm256_cvtepi8_epi16(_mm_unpackhi_epi8(x, y))};
+      for (int i = 0; i < 2; ++i) {
+        upper[i] = _mm256_add_epi32(upper[i], _mm256_madd_epi16(pairs[i], pair_at(slope.upper + r)));
+        lower[i] = _mm256_add_epi32(lower[i], _mm256_madd_epi16(pairs[i], pair_at(slope.lower + r)));
+      }
+    }
+    float sums[16];
+    for (int i = 0; i < 2; ++i) _mm256_storeu_ps(sums + 8 * i, in_floats(upper[i], lower[i], upper_unit, unit));
+    const std::size_t width = n - j < 16 ? n - j : 16;
+    for (std::size_t i = 0; i < width; ++i) g[j + i] += sums[i];
+  }
+}
+
+}  // namespace avx2
+#endif
+
+#if defined(__AVX512VNNI__)
+namespace vnni {
+
+using Digit = std::int8_t;
+constexpr std::size_t kPlanes = 3;
+template <class Codes>
+constexpr std::int64_t kOffset = 8;
+template <>
+constexpr std::int64_t kOffset<WholeByte> = 128;
+
+inline void split(std::int32_t fixed, Digit* digits, std::size_t stride) {
+  for (std::size_t k = 0; k < kPlanes; ++k, fixed = other_digits(fixed)) digits[k * stride] = last_digit(fixed);
+}
+
+inline __m512i bytes64(__m512i codes, WholeByte) { return _mm512_xor_si512(codes, _mm512_set1_epi8(-128)); }
+inline __m512i bytes64(__m512i pairs, LowNibble) { return _mm512_and_si512(pairs, _mm512_set1_epi8(15)); }
+inline __m512i bytes64(__m512i pairs, HighNibble) { return bytes64(_mm512_srli_epi16(pairs, 4), LowNibble{}); }
+
+// The first n codes at p, 64 at most, plus kOffset; the others have no meaning.
+template <class Codes>
+inline __m512i load64(const std::uint8_t* p, std::size_t n) {
+  if (n >= 64) return bytes64(_mm512_loadu_si512(p), Codes{});
+  return bytes64(_mm512_maskz_loadu_epi8((std::uint64_t{1} << n) - 1, p), Codes{});
+}
+
+// a's sums of neighbours and b's, by turns.
+inline __m512i fold32(__m512i a, __m512i b) { return _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b)); }
+inline __m512i fold64(__m512i a, __m512i b) { return _mm512_add_epi32(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b)); }
+template <int kOne, int kTwo>
+inline __m512i fold128(__m512i a, __m512i b) {
+  return _mm512_add_epi32(_mm512_shuffle_i32x4(a, b, kOne), _mm512_shuffle_i32x4(a, b, kTwo));
+}
+
+struct CodeSums {
+  __m512i digit[kSumRows][kPlanes] = {};
+
+  // n <= kSegment between two calls of take.
+  template <class Codes>
+  void add(const std::uint8_t* const* row, std::size_t n, const Digit* digits, std::size_t stride) {
+    std::size_t j = 0;
+    for (; j + 64 <= n; j += 64) step<Codes>(row, j, 64, digits, stride);
+    if (j < n) step<Codes>(row, j, n - j, digits, stride);
+  }
+  template <class Codes>
+  void step(const std::uint8_t* const* row, std::size_t j, std::size_t n, const Digit* digits, std::size_t stride) {
+    __m512i weight[kPlanes];
+    for (std::size_t k = 0; k < kPlanes; ++k) weight[k] = _mm512_loadu_si512(digits + k * stride + j);
+#pragma GCC unroll 4
+    for (int r = 0; r < kSumRows; ++r) {
+      const __m512i codes = load64<Codes>(row[r] + j, n);
+#pragma GCC unroll 3
+      for (std::size_t k = 0; k < kPlanes; ++k) digit[r][k] = _mm512_dpbusd_epi32(digit[r][k], codes, weight[k]);
+    }
+  }
+  void take(std::int64_t* out) {
+    __m512i row[kSumRows];
+#pragma GCC unroll 4
+    for (int r = 0; r < kSumRows; ++r)
+      row[r] = fold64(fold32(digit[r][0], digit[r][1]), fold32(digit[r][2], _mm512_setzero_si512()));
+    std::int32_t sums[4 * kSumRows];
+    _mm512_storeu_si512(sums, fold128<0x88, 0xdd>(fold128<0x44, 0xee>(row[0], row[1]), fold128<0x44, 0xee>(row[2], row[3])));
+    for (int r = 0; r < kSumRows; ++r) out[r] += sums[4 * r] + std::int64_t{256} * sums[4 * r + 1] + std::int64_t{65536} * sums[4 * r + 2];
+    memset(static_cast<void*>(digit), 0, sizeof digit);
+  }
+};
+
+struct SlopeDigits {
+  std::int8_t digit[kPlanes][kSlopeRows];  // read in fours
+  std::int32_t sum[kPlanes] = {};
+
+  explicit SlopeDigits(const std::int32_t* fixed) {
+    for (std::size_t r = 0; r < kSlopeRows; ++r) split(fixed[r], &digit[0][r], kSlopeRows);
+    for (std::size_t k = 0; k < kPlanes; ++k)
+      for (std::size_t r = 0; r < kSlopeRows; ++r) sum[k] += digit[k][r];
+  }
+  __m512i four(std::size_t k, std::size_t r) const {
+    std::int32_t four;
+    memcpy(&four, digit[k] + r, sizeof four);
+    return _mm512_set1_epi32(four);
+  }
+};
+
+// Of 64 columns: quarter[i] holds the columns 16·b + 4·i … 16·b + 4·i + 3 in its part of 128 bits b.
+struct ColumnSums {
+  __m512i digit[kPlanes][4];
+
+  template <class Codes>
+  void add(const std::uint8_t* const* row, std::size_t n, const SlopeDigits& slope, std::size_t r) {
+    const __m512i a = load64<Codes>(row[0], n), b = load64<Codes>(row[1], n), c = load64<Codes>(row[2], n), d = load64<Codes>(row[3], n);
+    const __m512i ab = _mm512_unpacklo_epi8(a, b), ab_high = _mm512_unpackhi_epi8(a, b);
+    const __m512i cd = _mm512_unpacklo_epi8(c, d), cd_high = _mm512_unpackhi_epi8(c, d);
+    const __m512i fours[4] = {_mm512_unpacklo_epi16(ab, cd), _mm512_unpackhi_epi16(ab, cd),
+                              _mm512_unpacklo_epi16(ab_high, cd_high), _mm512_unpackhi_epi16(ab_high, cd_high)};
+#pragma GCC unroll 3
+    for (std::size_t k = 0; k < kPlanes; ++k)
+#pragma GCC unroll 4
+      for (int i = 0; i < 4; ++i) digit[k][i] = _mm512_dpbusd_epi32(digit[k][i], fours[i], slope.four(k, r));
+  }
+  __m512 in_floats(int i, float upper_unit, float unit) const {
+    const __m512i upper = _mm512_add_epi32(digit[1][i], _mm512_slli_epi32(digit[2][i], 8));
+    return _mm512_add_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(upper), _mm512_set1_ps(upper_unit)),
+                         _mm512_mul_ps(_mm512_cvtepi32_ps(digit[0][i]), _mm512_set1_ps(unit)));
+  }
+};
+
+// g[0 … n) += the four quarters, in the order of the columns.
+inline void add_quarters(const __m512* quarter, std::size_t n, float* g) {
+  const __m512 a = _mm512_shuffle_f32x4(quarter[0], quarter[1], 0x44), b = _mm512_shuffle_f32x4(quarter[2], quarter[3], 0x44);
+  const __m512 c = _mm512_shuffle_f32x4(quarter[0], quarter[1], 0xee), d = _mm512_shuffle_f32x4(quarter[2], quarter[3], 0xee);
+  const __m512 sums[4] = {_mm512_shuffle_f32x4(a, b, 0x88), _mm512_shuffle_f32x4(a, b, 0xdd), _mm512_shuffle_f32x4(c, d, 0x88),
+                          _mm512_shuffle_f32x4(c, d, 0xdd)};
+#pragma GCC unroll 4
+  for (std::size_t i = 0; i < 4; ++i) {
+    const std::size_t left = n > 16 * i ? n - 16 * i : 0;
+    const __mmask16 here = static_cast<__mmask16>(left >= 16 ? 0xffff : (1u << left) - 1);
+    _mm512_mask_storeu_ps(g + 16 * i, here, _mm512_add_ps(_mm512_maskz_loadu_ps(here, g + 16 * i), sums[i]));
+  }
+}
+
+template <class Codes>
+inline void add_codes(const std::uint8_t* const* row, std::size_t n, const SlopeDigits& slope, float upper_unit, float unit, float* g) {
+  for (std::size_t j = 0; j < n; j += 64) {
+    ColumnSums sums;
+    for (std::size_t k = 0; k < kPlanes; ++k)
+      for (auto& v : sums.digit[k]) v = _mm512_set1_epi32(static_cast<std::int32_t>(-kOffset<Codes>) * slope.sum[k]);
+    for (std::size_t r = 0; r < kSlopeRows; r += 4) {
+      const std::uint8_t* const at[4] = {row[r] + j, row[r + 1] + j, row[r + 2] + j, row[r + 3] + j};
+      sums.add<Codes>(at, n - j, slope, r);
+    }
+    __m512 quarter[4];
+    for (int i = 0; i < 4; ++i) quarter[i] = sums.in_floats(i, upper_unit, unit);
+    add_quarters(quarter, n - j, g + j);
+  }
+}
+
+}  // namespace vnni
+#endif
+
+#if defined(__AVX512VNNI__)
+namespace code_leaf = vnni;
+#elif defined(__AVX2__)
+namespace code_leaf = avx2;
+#else
+namespace code_leaf = plain;
+#endif
+
+}  // namespace
+}  // namespace scrimp
