@@ -108,14 +108,14 @@ void fix_weights(const float* w, std::size_t d, std::size_t k, std::int32_t* scr
   for (std::size_t o = 0; o < k; ++o) weights.write(o, w + o * d, scratch);
 }
 
-// g += Σ_r slope[r]·row[r].
+// g += Σ_r slope[r]·row[r], while rows `ahead` bytes ahead are fetched.
 template <class E>
-inline void add_code_rows(const std::uint8_t* const* row, std::size_t d, const float* slope, float* g) {
+inline void add_code_rows(const std::uint8_t* const* row, std::size_t d, std::ptrdiff_t ahead, const float* slope, float* g) {
   std::int32_t fixed[kSlopeRows];
   const double unit = to_fixed(slope, kSlopeRows, fixed);
   const code_leaf::SlopeDigits digits(fixed);
   for_runs(static_cast<const E*>(nullptr), d, [&](auto codes, std::size_t n, std::size_t first, std::size_t) {
-    code_leaf::add_codes<decltype(codes)>(row, n, digits, static_cast<float>(256 * unit), static_cast<float>(unit), g + first);
+    code_leaf::add_codes<decltype(codes)>(row, n, ahead, digits, static_cast<float>(256 * unit), static_cast<float>(unit), g + first);
   });
 }
 
@@ -136,12 +136,13 @@ struct CodeRows {
   }
 
   void add(std::size_t i, std::size_t n, const float* slope) const {
+    const std::ptrdiff_t ahead = run.k == 1 ? static_cast<std::ptrdiff_t>(kSlopeRows) * run.stride : 0;
     for (std::size_t o = 0; o < run.k; ++o)
       for (std::size_t b = 0; b < n; b += kSlopeRows) {
         float slopes[kSlopeRows] = {};
         for (std::size_t r = 0; r < kSlopeRows && b + r < n; r += kBlockRows)
           memcpy(slopes + r, slope + (b + r) * run.k + o * kBlockRows, kBlockRows * sizeof(float));
-        add_code_rows<E>(CodeBlock<kSlopeRows>(run.x, run.stride, i + b, run.n).row, run.d, slopes, run.g + o * run.d);
+        add_code_rows<E>(CodeBlock<kSlopeRows>(run.x, run.stride, i + b, run.n).row, run.d, ahead, slopes, run.g + o * run.d);
       }
   }
 };

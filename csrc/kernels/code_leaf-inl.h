@@ -21,14 +21,20 @@ constexpr int kSumRows = 4;                          // rows that are multiplied
 
 // How a byte of a row is read: as a code, or as the code in four of its bits, 8 above.
 struct WholeByte {
+  static constexpr bool kFirst = true;  // the bytes' first reader
   static std::int32_t code(std::uint8_t byte) { return static_cast<std::int8_t>(byte); }
 };
 struct LowNibble {
+  static constexpr bool kFirst = true;
   static std::int32_t code(std::uint8_t byte) { return (byte & 15) - 8; }
 };
 struct HighNibble {
+  static constexpr bool kFirst = false;
   static std::int32_t code(std::uint8_t byte) { return (byte >> 4) - 8; }
 };
+
+// To the second-level cache: the first holds the rows at hand.
+inline void fetch(const std::uint8_t* line) { __builtin_prefetch(line, 0, 2); }
 
 SCRIMP_HD std::int8_t last_digit(std::int32_t fixed) { return static_cast<std::int8_t>(fixed); }
 SCRIMP_HD std::int32_t other_digits(std::int32_t fixed) { return (fixed - last_digit(fixed)) / 256; }  // exact
@@ -77,8 +83,9 @@ struct SlopeDigits {
 };
 
 // g[j] += Σ_r slope[r]·row[r][j] over kSlopeRows rows: the exact sums of the upper and of the last digits, in floats.
+// Rows `ahead` bytes ahead are fetched meanwhile (not here).
 template <class Codes>
-inline void add_codes(const std::uint8_t* const* row, std::size_t n, const SlopeDigits& slope, float upper_unit, float unit, float* g) {
+inline void add_codes(const std::uint8_t* const* row, std::size_t n, std::ptrdiff_t, const SlopeDigits& slope, float upper_unit, float unit, float* g) {
   for (std::size_t j = 0; j < n; j += 64) {
     const std::size_t width = n - j < 64 ? n - j : 64;
     std::int32_t upper[64] = {}, lower[64] = {};
@@ -165,10 +172,11 @@ inline __m256 in_floats(__m256i upper, __m256i lower, float upper_unit, float un
 }
 
 template <class Codes>
-inline void add_codes(const std::uint8_t* const* row, std::size_t n, const SlopeDigits& slope, float upper_unit, float unit, float* g) {
+inline void add_codes(const std::uint8_t* const* row, std::size_t n, std::ptrdiff_t ahead, const SlopeDigits& slope, float upper_unit, float unit, float* g) {
   for (std::size_t j = 0; j < n; j += 16) {
     __m256i upper[2] = {}, lower[2] = {};
     for (std::size_t r = 0; r < kSlopeRows; r += 2) {
+      if (Codes::kFirst && j % 32 == 0) fetch(row[r + j / 32 % 2] + j + ahead);
       const __m128i x = load16<Codes>(row[r] + j, n - j), y = load16<Codes>(row[r + 1] + j, n - j);
       const __m256i pairs[2] = {_mm256_cvtepi8_epi16(_mm_unpacklo_epi8(x, y)), _mm256_cvtepi8_epi16(_mm_unpackhi_epi8(x, y))};
       for (int i = 0; i < 2; ++i) {
@@ -220,7 +228,15 @@ inline __m512i fold128(__m512i a, __m512i b) {
 }
 
 struct CodeSums {
-  __m512i digit[kSumRows][kPlanes] = {};
+  __m512i digit[kSumRows][kPlanes];
+
+  CodeSums() { clear(); }
+  void clear() {  // not memset: the sums shall stay in registers
+#pragma GCC unroll 4
+    for (int r = 0; r < kSumRows; ++r)
+#pragma GCC unroll 3
+      for (std::size_t k = 0; k < kPlanes; ++k) digit[r][k] = _mm512_setzero_si512();
+  }
 
   // n <= kSegment between two calls of take.
   template <class Codes>
@@ -248,7 +264,7 @@ struct CodeSums {
     std::int32_t sums[4 * kSumRows];
     _mm512_storeu_si512(sums, fold128<0x88, 0xdd>(fold128<0x44, 0xee>(row[0], row[1]), fold128<0x44, 0xee>(row[2], row[3])));
     for (int r = 0; r < kSumRows; ++r) out[r] += sums[4 * r] + std::int64_t{256} * sums[4 * r + 1] + std::int64_t{65536} * sums[4 * r + 2];
-    memset(static_cast<void*>(digit), 0, sizeof digit);
+    clear();
   }
 };
 
@@ -306,7 +322,7 @@ inline void add_quarters(const __m512* quarter, std::size_t n, float* g) {
 }
 
 template <class Codes>
-inline void add_codes(const std::uint8_t* const* row, std::size_t n, const SlopeDigits& slope, float upper_unit, float unit, float* g) {
+inline void add_codes(const std::uint8_t* const* row, std::size_t n, std::ptrdiff_t ahead, const SlopeDigits& slope, float upper_unit, float unit, float* g) {
   for (std::size_t j = 0; j < n; j += 64) {
     ColumnSums sums;
     for (std::size_t k = 0; k < kPlanes; ++k)
@@ -314,6 +330,8 @@ inline void add_codes(const std::uint8_t* const* row, std::size_t n, const Slope
     for (std::size_t r = 0; r < kSlopeRows; r += 4) {
       const std::uint8_t* const at[4] = {row[r] + j, row[r + 1] + j, row[r + 2] + j, row[r + 3] + j};
       sums.add<Codes>(at, n - j, slope, r);
+      if (Codes::kFirst)
+        for (const std::uint8_t* each : at) fetch(each + ahead);
     }
     __m512 quarter[4];
     for (int i = 0; i < 4; ++i) quarter[i] = sums.in_floats(i, upper_unit, unit);

@@ -96,9 +96,9 @@ SCRIMP_HD V sum_of_eight(const V* v) {
 // Outputs whose gradients share the loads of the rows.
 constexpr int kAddOutputs = kNativeBytes == 64 ? 2 : 1;
 
-// g[o][j] += Σ_r slope[o][r]·row[r][j] over the eight rows.
+// g[o][j] += Σ_r slope[o][r]·row[r][j] over the eight rows and n columns; outputs of g are d apart.
 template <int kOutputs, class E, class T>
-inline void add_rows(const E* const* row, std::size_t d, const T* slope, T* g) {
+inline void add_rows(const E* const* row, std::size_t n, const T* slope, T* g, std::size_t d) {
   using W = Wide<T>;
   W factor[kOutputs][kBlockRows];
 #pragma GCC unroll 2
@@ -106,7 +106,7 @@ inline void add_rows(const E* const* row, std::size_t d, const T* slope, T* g) {
 #pragma GCC unroll 8
     for (std::size_t r = 0; r < kBlockRows; ++r) factor[o][r] = W::all(slope[o * kBlockRows + r]);
   std::size_t j = 0;
-  for (; j + W::kLanes <= d; j += W::kLanes) {
+  for (; j + W::kLanes <= n; j += W::kLanes) {
     W x[kBlockRows], product[kBlockRows];
 #pragma GCC unroll 8
     for (std::size_t r = 0; r < kBlockRows; ++r) x[r] = W::load(row[r] + j);
@@ -117,7 +117,7 @@ inline void add_rows(const E* const* row, std::size_t d, const T* slope, T* g) {
       (W::load(g + o * d + j) + sum_of_eight(product)).store(g + o * d + j);
     }
   }
-  for (; j < d; ++j)
+  for (; j < n; ++j)
     for (int o = 0; o < kOutputs; ++o) {
       T product[kBlockRows];
       for (std::size_t r = 0; r < kBlockRows; ++r) product[r] = static_cast<T>(row[r][j]) * slope[o * kBlockRows + r];
@@ -131,7 +131,7 @@ void cross_rows(const CrossRun& run) {
     const RowBlock<std::int8_t> block(run.x, run.stride, i, run.n);
     for (std::size_t o = 0; o < run.k; ++o) {
       for (std::size_t r = 0; r < kBlockRows; ++r) y[r] = r < block.n ? run.y[(i + r) * run.k + o] : 0.0;
-      add_rows<1, std::int8_t, double>(block.row, run.d, y, run.out + o * run.d);
+      add_rows<1, std::int8_t, double>(block.row, run.d, y, run.out + o * run.d, run.d);
     }
   }
 }
@@ -215,16 +215,27 @@ struct FloatRows {
                   run.w + o * run.d, z + b * run.k + o * kBlockRows);
   }
 
+  // Several outputs: a square of rows and columns in a quarter of the first-level cache is added to all of them.
   void add(std::size_t i, std::size_t n, const T* slope) const {
-    std::size_t o = 0;
-    for (; o + kAddOutputs <= run.k; o += kAddOutputs) add_outputs<kAddOutputs>(o, i, n, slope);
-    for (; o < run.k; ++o) add_outputs<1>(o, i, n, slope);
+    const std::size_t rows = run.k == 1 ? n : 32, columns = run.k == 1 ? run.d : 512 / sizeof(E);
+    for (std::size_t b = 0; b < n; b += rows)
+      for (std::size_t j = 0; j < run.d; j += columns) {
+        const Square square{i, b, n - b < rows ? n : b + rows, j, run.d - j < columns ? run.d - j : columns};
+        std::size_t o = 0;
+        for (; o + kAddOutputs <= run.k; o += kAddOutputs) add_square<kAddOutputs>(square, o, slope);
+        for (; o < run.k; ++o) add_square<1>(square, o, slope);
+      }
   }
 
+  struct Square {
+    std::size_t i, begin, end, j, width;  // rows i + begin … i + end, columns j … j + width
+  };
+
   template <int kOutputs>
-  void add_outputs(std::size_t o, std::size_t i, std::size_t n, const T* slope) const {
-    for (std::size_t b = 0; b < n; b += kBlockRows)
-      add_rows<kOutputs>(RowBlock<E>(run.x, run.stride, i + b, run.n).row, run.d, slope + b * run.k + o * kBlockRows, run.g + o * run.d);
+  void add_square(const Square& at, std::size_t o, const T* slope) const {
+    for (std::size_t b = at.begin; b < at.end; b += kBlockRows)
+      add_rows<kOutputs>(RowBlock<E>(run.x + at.j, run.stride, at.i + b, run.n).row, at.width, slope + b * run.k + o * kBlockRows,
+                         run.g + o * run.d + at.j, run.d);
   }
 };
 
