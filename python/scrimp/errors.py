@@ -23,10 +23,12 @@ class CommError(ScrimpError, RuntimeError):
     Attributes
     ----------
     lost : int or None
-        The rank that died or got stuck, where `scrimp.run` knows it.
+        The rank that is to blame (it died, got stuck or sent what it should not), where that is known.
     """
 
-    lost: int | None = None
+    def __init__(self, message: str, lost: int | None = None) -> None:
+        super().__init__(message)
+        self.lost = lost
 
 
 class BudgetExceeded(ScrimpError, RuntimeError):  # noqa: N818 - the public name

@@ -21,6 +21,7 @@ from scrimp.errors import CommError
 
 _FRAME = struct.Struct("<QII")
 FRAME_NBYTES = _FRAME.size
+_LEFT = 2**64 - 1  # no length: the sender takes no part any more
 _COPIED_BELOW = 65536
 """Shorter messages are copied behind their frame; longer ones travel from and to where they lie, after it."""
 
@@ -119,9 +120,21 @@ class Flight:
         """Wait until everything is sent."""
         self._requests.finish(label)
 
+    def awaited(self) -> list[int]:
+        """Return the peers of which something is to come."""
+        return [peer for peer, parts in self._expected.items() if parts]
+
     def close(self) -> None:
         """Wait for nothing any more."""
         self._requests.close()
+
+
+def last_words(to_blame: int | None) -> Bytes:
+    """Return what a rank sends as it leaves (because of another?) to those that may wait for it.
+
+    It fits into any room.
+    """
+    return np.frombuffer(_FRAME.pack(_LEFT, 0 if to_blame is None else to_blame + 1, 0), np.uint8)
 
 
 def _new_room(nbytes: int) -> Bytes:
@@ -141,18 +154,24 @@ class _Expected:
     def check_frame(self, peer: int, rank: int) -> None:
         nbytes, tag, self.crc = _FRAME.unpack_from(self.whole.data)
         self.checked = True
+        if nbytes == _LEFT:
+            raise self._left(peer, rank, tag - 1 if tag and tag - 1 != rank else peer)
         if (nbytes, tag) != (self.data.size, self.tag):
-            where = self._where(peer, rank)
-            raise CommError(
-                f"rank {peer} is in another collective, or in one of another length; {where}"
-            )
+            text = f"rank {peer} is in another collective, or in one of another length"
+            raise CommError(f"{text}; {self._where(peer, rank)}", peer)
+
+    def _left(self, peer: int, rank: int, to_blame: int) -> CommError:
+        told = "" if to_blame == peer else f"rank {to_blame} is to blame, says rank {peer}: "
+        where = self._where(peer, rank)
+        return CommError(f"{told}rank {peer} has returned and takes no part; {where}", to_blame)
 
     def check_message(self, peer: int, rank: int) -> None:
         body = self.whole[FRAME_NBYTES:]
         if body.size and not np.may_share_memory(body, self.data):
             self.data.reshape(-1)[...] = body
         if _core.crc32c(self.data) != self.crc:
-            raise CommError(f"bytes from rank {peer} were damaged on their way; {self._where(peer, rank)}")
+            where = self._where(peer, rank)
+            raise CommError(f"bytes from rank {peer} were damaged on their way; {where}", peer)
 
     def _where(self, peer: int, rank: int) -> str:
         return f"rank {rank} was in {self.label.replace('%p', str(peer))}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from threading import Lock
 from zlib import crc32
 
 import numpy as np
@@ -28,10 +29,13 @@ class FramedTransport(ABC):
     frame_nbytes = FRAME_NBYTES
 
     def __init__(self, rank: int, size: int, timeout: float) -> None:
+        if not timeout > 0:
+            raise ValueError(f"timeout must be positive, got {timeout}")
         self.rank = rank
         self.size = size
         self.timeout = timeout
         self._broken: CommError | None = None
+        self._turn = Lock()
         self._workspaces: dict[str, Bytes] = {}
 
     def workspace(self, purpose: str, nbytes: int) -> Bytes:
@@ -54,17 +58,22 @@ class FramedTransport(ABC):
         """
         if self._broken:
             raise CommError(f"the group ended earlier: {self._broken}") from self._broken
+        if not self._turn.acquire(blocking=False):
+            raise RuntimeError("another thread of this process is in a collective of the same group")
         flight = Flight(self.requests(), self.rank)
         try:
             yield flight
         except CommError as error:
-            self._broken = error
-            raise
+            self._broken = self.explained(error, flight.awaited())
+            if self._broken is error:
+                raise
+            raise self._broken from error
         except BaseException as error:
             self._broken = CommError(f"{type(error).__name__} on rank {self.rank} in a collective")
             raise
         finally:
             flight.close()
+            self._turn.release()
 
     def exchange(self, sends: Sequence[Message], recvs: Sequence[Message], tag: int, label: str) -> None:
         """Move the messages, framed, and check what came."""
@@ -77,6 +86,10 @@ class FramedTransport(ABC):
                 flight.next()
             flight.finish(label)
 
+    def explained(self, error: CommError, awaited: list[int]) -> CommError:
+        """Return the error, or one that knows better whose fault it is. `awaited` did not send all."""
+        return error
+
     def barrier(self, label: str) -> None:
         """Exchange one byte with everybody."""
         byte = np.zeros(1, np.uint8)
@@ -87,12 +100,12 @@ class FramedTransport(ABC):
     def lost(self, peer: int, label: str, why: str) -> CommError:
         """Return the error for a peer that is gone."""
         return CommError(
-            f"rank {peer} is gone ({why}); rank {self.rank} was in {label.replace('%p', str(peer))}"
+            f"rank {peer} is gone ({why}); rank {self.rank} was in {label.replace('%p', str(peer))}", peer
         )
 
     def stuck(self, peer: int, label: str) -> CommError:
         """Return the error for a peer that shows no progress."""
         where = label.replace("%p", str(peer))
         return CommError(
-            f"rank {self.rank} got nothing from rank {peer} within {self.timeout:g} s in {where}"
+            f"rank {self.rank} got nothing from rank {peer} within {self.timeout:g} s in {where}", peer
         )

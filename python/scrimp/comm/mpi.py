@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import ctypes
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -9,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from scrimp.comm.communicator import Comm
-from scrimp.comm.flight import Requests
+from scrimp.comm.flight import Requests, last_words
 from scrimp.comm.framed import FramedTransport
 from scrimp.comm.transport import Bytes
 from scrimp.errors import CommError
@@ -28,10 +30,45 @@ class MpiTransport(FramedTransport):
         self.mpi = MPI
         self.world = world.Dup()
         super().__init__(self.world.Get_rank(), self.world.Get_size(), timeout)
+        self._exit = _Exit(MPI, self.world)
+        atexit.register(self._exit)
+
+    def explained(self, error: CommError, awaited: list[int]) -> CommError:
+        """Return the error; remember it for the end of the program."""
+        self._exit.to_blame = error.lost
+        return error
+
+    def stuck(self, peer: int, label: str) -> CommError:
+        """Return the error for a peer that shows no progress; this process cannot end in peace with it."""
+        self._exit.aborts = True
+        return super().stuck(peer, label)
 
     def requests(self) -> Requests:
         """Return non-blocking messages."""
         return _MpiRequests(self)
+
+
+class _Exit:
+    """What a rank does when its program ends.
+
+    `MPI_Finalize` waits for all ranks: those that wait for this one in a collective would do so until their
+    timeout, and a rank that is stuck never comes. So peers are told; with a stuck one, the job is aborted.
+    """
+
+    def __init__(self, mpi: Any, world: Any) -> None:
+        self._mpi, self._world = mpi, world
+        self._requests: list[Any] = []
+        self.aborts = False
+        self.to_blame: int | None = None
+
+    def __call__(self) -> None:
+        if self._mpi.Is_finalized():
+            return
+        if self.aborts:
+            self._world.Abort(1)
+        rank = self._world.Get_rank()
+        for peer in set(range(self._world.Get_size())) - {rank}:
+            self._requests.append(self._world.Isend([last_words(self.to_blame), self._mpi.BYTE], dest=peer))
 
 
 class _MpiRequests(Requests):
@@ -76,6 +113,16 @@ class _MpiRequests(Requests):
 
         with self._translated(label):
             self._poll(sent, lambda: self._sends[0][0], lambda _: label)
+
+    def close(self) -> None:
+        """Take back what an error has left under way: MPI would write into memory that is no more."""
+        for requests in self._receives.values():
+            for request in requests:
+                if request != self._transport.mpi.REQUEST_NULL:  # of a message that was too long
+                    request.Cancel()
+                    request.Wait()
+        for _, request in self._sends:  # cannot be taken back; read until MPI_Finalize, after the last object
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(request))
 
     def _poll(self, test: Callable[[], Any], awaited: Callable[[], int], label: Callable[[int], str]) -> Any:
         """Call `test` until it returns something."""
@@ -128,7 +175,9 @@ def from_mpi(world: Any = None, *, timeout: float = 30.0, seed: int = 0) -> Comm
 
     Notes
     -----
-    When a rank dies, `mpiexec` ends the whole job.
+    When a rank dies, `mpiexec` ends the whole job. A rank whose program ends, also by an error, tells the
+    others: a collective that waits for it raises CommError. A program that ends after a peer was stuck aborts
+    the job, for MPI would wait for that peer.
     """
     if world is None:
         from mpi4py import MPI

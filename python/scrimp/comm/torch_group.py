@@ -13,6 +13,7 @@ from scrimp.comm.communicator import Comm
 from scrimp.comm.flight import Requests
 from scrimp.comm.framed import FramedTransport
 from scrimp.comm.transport import Bytes
+from scrimp.comm.witnesses import Evidence, Witnesses
 from scrimp.errors import CommError
 
 
@@ -29,6 +30,21 @@ class TorchTransport(FramedTransport):
         )
         super().__init__(dist.get_rank(own), dist.get_world_size(own), timeout)
         self._torch, self._dist, self._group, self._members = torch, dist, own, members
+        self._witnesses = Witnesses(
+            dist.PrefixStore("scrimp", own.get_group_store()), self.rank, self.size
+        )
+
+    def explained(self, error: CommError, awaited: list[int]) -> CommError:
+        """Return the error, or one that names whom the other ranks blame."""
+        if error.lost is None:
+            return error
+        evidence: Evidence = "stuck" if _timed_out(error.__cause__) else "gone"
+        if error.__cause__ is None:  # not an error of gloo
+            evidence = "sent"
+        to_blame = self._witnesses.agree(error.lost, evidence, awaited)
+        if to_blame == error.lost:
+            return error
+        return CommError(f"rank {to_blame} is to blame, by what all ranks have seen; {error}", to_blame)
 
     def requests(self) -> Requests:
         """Return non-blocking messages."""
@@ -50,6 +66,11 @@ class TorchTransport(FramedTransport):
         if "imed out" in text:
             return self.stuck(peer, label)
         return self.lost(peer, label, text.rpartition("] ")[2].partition(". ")[0])
+
+
+def _timed_out(error: BaseException | None) -> bool:
+    """Whether gloo gave up, here or at the other end of the connection."""
+    return "imed out" in str(error) or "timeout caused" in str(error)
 
 
 class _GlooRequests(Requests):

@@ -179,6 +179,10 @@ class Subset(FramedTransport):
         """Return those of all ranks, renumbered."""
         return _Renumbered(self._transport.requests(), self._members)
 
+    def explained(self, error: CommError, awaited: list[int]) -> CommError:
+        """Return what the transport of all ranks makes of it: errors carry its numbers."""
+        return self._transport.explained(error, [self._members[peer] for peer in awaited])
+
 
 class _Renumbered(Requests):
     def __init__(self, inner: Requests, members: list[int]) -> None:
