@@ -268,3 +268,49 @@ def test_reproducible_sums_have_the_same_bits_for_any_order_of_ranks(
 def test_reproducible_sums_have_the_same_bits_for_any_buckets_of_whole_blocks() -> None:
     runs = [scrimp.run(permuted, workers=2, args=([0, 1], bucket)) for bucket in (3000, 1024, 2048)]
     assert all(results == runs[0][0] for run in runs for results in run)
+
+
+LEAVES = 12
+
+
+def leaf_sums(comm: Comm, owners: list[int]) -> list[bytes]:
+    """Every leaf lies with its owner, modulo the number of ranks."""
+    out = []
+    codecs = ("raw", "f16", "int8", "int4:rounding=stochastic", "rot4")
+    for codec, op in itertools.product(codecs, ("sum", "mean")):
+        mine = [np.ldexp(values_of(leaf, 1500), leaf).reshape(30, 50) for leaf in range(LEAVES)]
+        mine = [x for x, owner in zip(mine, owners, strict=True) if owner % comm.size == comm.rank]
+        leaves = np.array(mine, np.float32).reshape(len(mine), 30, 50)
+        result = np.zeros((30, 50), np.float32)
+        scrimp.comm.all_reduce_leaves(comm, leaves, result, codec=codec, op=op, name="g")
+        exact = sum(np.ldexp(values_of(leaf, 1500).astype(np.float64), leaf) for leaf in range(LEAVES))
+        assert near(result.reshape(-1), exact / (LEAVES if op == "mean" else 1), codec)
+        out.append(result.tobytes())
+    return out
+
+
+def test_sums_of_leaves_have_the_same_bits_for_any_number_of_ranks_and_any_owners() -> None:
+    ways = [list(range(LEAVES)), [leaf // 4 for leaf in range(LEAVES)], [0] * LEAVES]
+    runs = [scrimp.run(leaf_sums, workers=size, args=(ways[size % 3],)) for size in (1, 2, 3, 4, 5)]
+    runs += [scrimp.run(leaf_sums, workers=3, args=(way,)) for way in ways]
+    assert all(results == runs[0][0] for run in runs for results in run)
+
+
+def bad_leaves(comm: Comm) -> str:
+    leaves, out = np.ones((2, 300), np.float32), np.full(300, 7, np.float32)
+    if comm.rank == 1:
+        leaves[1, 200] = np.nan
+    with pytest.raises(ValueError, match="nothing was written") as caught:
+        scrimp.comm.all_reduce_leaves(comm, leaves, out, codec="int4")
+    assert (out == 7).all()
+    with pytest.raises(ValueError, match="not be empty on all ranks"):
+        scrimp.comm.all_reduce_leaves(comm, leaves[:0], out)
+    with pytest.raises(ValueError, match=r"of shape \(k, \*\(3,\)\), as out, got float32\(2, 300\)"):
+        scrimp.comm.all_reduce_leaves(comm, leaves, out[:3])
+    return str(caught.value)
+
+
+def test_a_leaf_that_is_not_finite_is_the_same_error_on_all() -> None:
+    assert set(scrimp.run(bad_leaves, workers=2)) == {
+        "all_reduce_leaves: x[200] of rank 1 is nan; nothing was written on any rank"
+    }

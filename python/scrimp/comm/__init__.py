@@ -1,6 +1,7 @@
 """Processes and collectives: transports move bytes, collectives are functions above, `Comm` holds both."""
 
 from scrimp.comm.communicator import Comm, single
+from scrimp.comm.lattice import all_reduce_leaves
 from scrimp.comm.launch import run
 from scrimp.comm.mpi import from_mpi
 from scrimp.comm.power_sgd import PowerSGD
@@ -12,6 +13,7 @@ from scrimp.comm.two_level import two_level
 __all__ = [
     "Comm",
     "PowerSGD",
+    "all_reduce_leaves",
     "from_mpi",
     "from_torch",
     "run",

@@ -69,6 +69,15 @@ def agree(call: Call, verdict: int) -> int:
     return int(found.max())
 
 
+def judge_narrowed(call: Call, judged: Verdict, result: Array, dtype: np.dtype[Any]) -> Verdict:
+    """Judge again a finite result that is to be written as float16, where it may not be finite."""
+    if judged.kind != "finite" or dtype != np.float16:
+        return judged
+    with np.errstate(over="ignore"):
+        overflows = not all_finite(result.astype(np.float16))
+    return Verdict("nonfinite") if agree(call, int(overflows)) else judged
+
+
 def _finish(total: Array, op: Op, size: int) -> None:
     if op == "mean":
         total /= size

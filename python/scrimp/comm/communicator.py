@@ -208,8 +208,8 @@ class Comm:
         bounds = shard_bounds(flat.size, self.size, chosen.block)
         native = self._native(call, bounds, chosen.block, flat, chosen, op, nonfinite, undo)
         if reproducible:
-            flat = flat.astype(np.float32, copy=False)
-            result, judged = all_reduce_lattice(call, flat, chosen, op, key, state)
+            leaf = flat.astype(np.float32, copy=False)[np.newaxis]
+            result, judged = all_reduce_lattice(call, leaf, [1] * self.size, chosen, op, key, state)
         elif native:
             judged = native.all_reduce_raw(flat) if raw else native.all_reduce(flat, chosen, key, state)
             result = flat
@@ -470,6 +470,7 @@ class Comm:
         state: _c.Residuals,
     ) -> None:
         """Write what all ranks have agreed on into x and the residuals."""
+        judged = _c.judge_narrowed(call, judged, result, x.dtype)
         if judged.kind == "failed" or (judged.kind == "nonfinite" and nonfinite != "propagate"):
             self._refuse(call, flat, judged.failure, "raise" if judged.kind == "failed" else nonfinite)
             result = np.zeros_like(result)

@@ -2,22 +2,26 @@
 
 Ranks agree on a power of two for each block of 128 values (a maximum, which commutes), round what they have
 to whole multiples of it, and add the multiples as integers (which commutes too). The owner's values are
-rounded like all others.
+rounded like all others. Where each rank submits what it has leaf by leaf, nothing depends on the number of
+ranks either (`all_reduce_leaves`).
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
 
-from scrimp.comm.collectives import Floats, Key, Op, Residuals, Verdict, gather, verdict
+from scrimp.comm.arguments import check_array, reducing_codec
+from scrimp.comm.collectives import Floats, Key, Nonfinite, Op, Residuals, Verdict, gather, verdict
 from scrimp.comm.shards import shard_bounds
 from scrimp.comm.wire import Call, Encoded, as_bytes
 
 if TYPE_CHECKING:
     from scrimp.codecs import Codec
+    from scrimp.comm.communicator import Comm
 
 BLOCK = 128
 _POISON = np.int16(32767)  # the exponent of a block that holds a value that is not finite
@@ -25,10 +29,12 @@ _LOWEST = -126
 
 
 def shared_exponents(call: Call, values: Floats, limit: int) -> NDArray[np.int16]:
-    """Return for each block the smallest e with |x| <= limit * 2**e on every rank."""
-    n_blocks = -(-values.size // BLOCK)
+    """Return for each block of values[k, n] the smallest e with |x| <= limit * 2**e on every rank."""
+    n = values.shape[1]
+    n_blocks = -(-n // BLOCK)
     padded = np.zeros(n_blocks * BLOCK, np.float32)
-    padded[: values.size] = np.abs(values)
+    for leaf in values:
+        np.maximum(padded[:n], np.abs(leaf), out=padded[:n])
     top = padded.reshape(n_blocks, BLOCK).max(axis=1).astype(np.float64)
     mantissa, exponent = np.frexp(np.where(np.isfinite(top), top, 0) / limit)
     exponents: NDArray[np.int16] = np.maximum(exponent - (mantissa == 0.5), _LOWEST).astype(np.int16)
@@ -53,36 +59,46 @@ def _per_value(exponents: NDArray[np.int16], n: int) -> NDArray[np.int16]:
     return exponents[np.arange(n) // BLOCK]
 
 
-def _width(codec: Codec) -> tuple[np.dtype[np.signedinteger], int]:
-    """Return the type and the largest magnitude of the codes that travel to the owners."""
-    if codec.bits > 16:
-        return np.dtype(np.int32), 2**30
-    return (np.dtype(np.int16), 2**15 - 1) if codec.bits > 8.5 else (np.dtype(np.int8), 2**7 - 1)
+def _limit(codec: Codec) -> int:
+    """Return the largest magnitude of the code of one leaf."""
+    return 2**30 if codec.bits > 16 else 2**15 - 1 if codec.bits > 8.5 else 2**7 - 1
+
+
+def _width(largest: int) -> np.dtype[np.signedinteger]:
+    """Return the type that codes travel in: the narrowest that holds them."""
+    return next(t for t in map(np.dtype, ("i1", "i2", "i4", "i8")) if largest <= np.iinfo(t).max)
 
 
 def all_reduce_lattice(
-    call: Call, x: Floats, codec: Codec, op: Op, key: Key, state: Residuals
+    call: Call, leaves: Floats, counts: list[int], codec: Codec, op: Op, key: Key, state: Residuals
 ) -> tuple[Floats, Verdict]:
-    """Return the reproducible sum (or mean) float32[n] of x[n]; residuals (ef14) wait for `commit`."""
+    """Return the reproducible sum (or mean) float32[n] over all leaves[k, n] of all ranks.
+
+    `counts` says how many each rank has. Residuals (ef14, of one leaf a rank) wait for `commit`.
+    """
     if key.first_index % BLOCK:
         raise ValueError(
             f"first_index must be a multiple of {BLOCK} when reproducible, got {key.first_index}"
         )
     if state.kind == "ef21":
         raise ValueError("feedback must be 'ef14' or absent when reproducible")
-    bounds = shard_bounds(x.size, call.size, max(BLOCK, codec.block))
+    n = leaves.shape[1]
+    bounds = shard_bounds(n, call.size, max(BLOCK, codec.block))
     begin, end = bounds[call.rank]
-    kind, limit = _width(codec)
-    values = x + state.get("sent", x.size) if state.kind == "ef14" else x
-    exponents = _per_value(shared_exponents(call, values, limit), x.size)
+    limit = _limit(codec)
+    values = leaves + state.get("sent", n) if state.kind == "ef14" else leaves
+    exponents = _per_value(shared_exponents(call, values, limit), n)
     poison = exponents == _POISON
     powers = np.ldexp(1.0, np.where(poison, 0, exponents))
-    codes = np.rint(np.where(poison, 0, values) / powers).astype(kind)
+    codes = np.zeros(n, np.int64)
+    for leaf in values:
+        codes += np.rint(np.where(poison, 0, leaf) / powers).astype(np.int64)
     if state.kind == "ef14":
-        state.put(state.get("sent", x.size), (values - codes * powers).astype(np.float32))
-    total = np.multiply(_sum_codes(call, codes, bounds), powers[begin:end], dtype=np.float64)
+        state.put(state.get("sent", n), (values[0] - codes * powers).astype(np.float32))
+    sums = _sum_codes(call, codes.astype(_width(limit * max(counts))), bounds)
+    total = np.multiply(sums, powers[begin:end], dtype=np.float64)
     if op == "mean":
-        total = total / call.size
+        total = total / sum(counts)
     total[poison[begin:end]] = np.nan
     with np.errstate(over="ignore"):
         result = total.astype(np.float32)
@@ -92,7 +108,7 @@ def all_reduce_lattice(
     mine.fill(result, call.rank, begin, **key.of(0, 2, begin))
     if state.kind == "ef14":
         state.put(state.get("owned", end - begin), result - mine.decoded())
-    out = np.empty_like(x)
+    out = np.empty(n, np.float32)
     failure = gather(call, mine, out, bounds, mine.failure)
     return out, verdict(out, failure)
 
@@ -111,3 +127,68 @@ def _sum_codes(
     for part in inbox.values():
         total += part
     return total
+
+
+def all_reduce_leaves(
+    comm: Comm,
+    leaves: NDArray[np.floating],
+    out: NDArray[np.floating],
+    *,
+    codec: str | Codec = "raw",
+    op: Op = "mean",
+    name: str | None = None,
+    nonfinite: Nonfinite = "raise",
+    step: int | None = None,
+    first_index: int = 0,
+) -> None:
+    """Write the sum (or mean) of the leaves of all ranks to out: the same bits for every number of ranks.
+
+    A leaf is what one fixed part of the data contributes (the gradient of 4,096 rows, say). Each rank gives
+    those that it has; which rank has which, and how many ranks there are, changes no bit of the result.
+
+    Parameters
+    ----------
+    comm : Comm
+        Whose ranks take part; all call this together. One rank alone gets the same bits.
+    leaves : floats[k, …]
+        The k leaves of this rank; k may be 0 and differ between ranks.
+    out : floats[…]
+        Where to write.
+    codec, op, name, nonfinite, step, first_index
+        As in `Comm.all_reduce` with `reproducible=True`; the mean is over leaves.
+
+    Raises
+    ------
+    ValueError, TypeError, CommError
+        As in `Comm.all_reduce`.
+
+    Notes
+    -----
+    Between ranks travels one array of integers, however many leaves a rank has: the sum of its codes, in as
+    many bytes as it needs.
+
+    Examples
+    --------
+    >>> from scrimp.comm import single
+    >>> out = np.empty(2, np.float32)
+    >>> all_reduce_leaves(single(), np.array([[1, 2], [3, 6]], np.float32), out)
+    >>> out.tolist()
+    [2.0, 4.0]
+    """
+    check_array("out", out)
+    chosen = reducing_codec(codec, None, op, leaves, nonfinite)
+    if leaves.dtype.kind != "f" or out.dtype.kind != "f" or leaves.shape[1:] != out.shape:
+        raise ValueError(
+            f"leaves must be floats of shape (k, *{out.shape}), as out, got {leaves.dtype}{leaves.shape}"
+        )
+    call = comm._call("all_reduce_leaves", name, out, f"{chosen.spec},{op}")
+    counts = [int(text) for text in comm.all_gather_bytes(str(len(leaves)).encode())]
+    if not any(counts):
+        raise ValueError("leaves must not be empty on all ranks")
+    parts = np.ascontiguousarray(leaves, np.float32).reshape(len(leaves), out.size)
+    key = Key(comm.seed + crc32((name or "").encode()), comm.step if step is None else step, first_index)
+    state = Residuals(None, name)
+    result, judged = all_reduce_lattice(call, parts, counts, chosen, op, key, state)
+    with np.errstate(invalid="ignore", over="ignore"):
+        given = result if judged.kind == "finite" else parts.sum(axis=0)  # where errors look for the value
+    comm._write(call, out, given, result, judged, nonfinite, state)
