@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import re
+import threading
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -200,6 +204,83 @@ def overflow(comm: Comm) -> str:
 
 def test_a_value_beyond_the_codec_is_the_same_error_on_all() -> None:
     assert len(set(scrimp.run(overflow, workers=3))) == 1
+
+
+def too_large_for_half(comm: Comm) -> list[str]:
+    """60,000 fits into float16, twice that does not; of the shards only that of rank 1 overflows."""
+    outcomes = []
+    for codec, mode in itertools.product(("raw", "bf16"), ("raise", "skip", "propagate")):
+        x, out = np.ones(1280, np.float16), np.full(640, 7, np.float16)
+        x[1000] = 60_000
+        for call in (
+            lambda x=x, **how: comm.all_reduce(x, raw_below=0, **how),
+            lambda x=x, out=out, **how: comm.reduce_scatter(x, out, **how),
+        ):
+            before = x.copy()
+            try:
+                call(codec=codec, op="sum", nonfinite=mode)
+                outcomes.append(f"{np.isinf(x).sum()} {x[0]}")
+            except ValueError as error:
+                assert (x == before).all()
+                outcomes.append(str(error).partition(":")[2])
+            x[...] = before
+    return outcomes
+
+
+def test_a_sum_that_float16_cannot_hold_is_not_finite_on_all_ranks() -> None:
+    first, second = scrimp.run(too_large_for_half, workers=2)
+    refused = " the result is too large for its type; nothing was written on any rank"
+    assert first == second
+    assert first[:6] == first[6:] == [refused, refused, "0 0.0", "0 1.0", "1 2.0", "0 1.0"]
+
+
+def other_codecs(comm: Comm, folder: Path) -> None:
+    x = np.ones(5000, np.float32)
+    with pytest.raises(scrimp.CommError) as caught:
+        comm.all_reduce(x, codec=["int8", "int4"][comm.rank], raw_below=0)
+    (folder / f"{comm.rank}").write_text(str(caught.value))
+    raise caught.value
+
+
+def test_nobody_is_told_that_it_is_itself_in_another_collective(tmp_path: Path) -> None:
+    with pytest.raises(scrimp.CommError):
+        scrimp.run(other_codecs, workers=2, args=(tmp_path,))
+    for rank in range(2):
+        other = rf"(rank {1 - rank}|a peer of rank {rank}) is in another collective"
+        assert re.match(other, (tmp_path / f"{rank}").read_text())
+
+
+def from_two_threads(comm: Comm, refused: Path) -> list[str]:
+    """Rank 1 comes late, so that both threads of rank 0 are inside."""
+    errors: list[BaseException] = []
+
+    def enter() -> None:
+        try:
+            comm.barrier()
+        except RuntimeError as error:
+            errors.append(error)
+
+    if comm.rank == 0:
+        threads = [threading.Thread(target=enter) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        while not errors:
+            time.sleep(0.001)
+        refused.touch()
+        for thread in threads:
+            thread.join()
+    else:
+        while not refused.exists():
+            time.sleep(0.001)
+        comm.barrier()
+    comm.barrier()
+    return [str(error) for error in errors]
+
+
+def test_two_threads_in_one_group_are_refused(tmp_path: Path) -> None:
+    first, second = scrimp.run(from_two_threads, workers=2, args=(tmp_path / "refused",))
+    assert first == ["another thread of this process is in a collective of the same group"]
+    assert second == []
 
 
 def test_wrong_arguments_are_named() -> None:

@@ -137,6 +137,27 @@ def test_what_cannot_be_sent_is_a_clear_error() -> None:
         scrimp.run(echo, workers=0)
     with pytest.raises(ValueError, match="timeout must be"):
         scrimp.run(echo, workers=2, timeout=0)
+    for workers in (2.5, "2", None):
+        with pytest.raises(TypeError, match=f"workers must be an integer, got {workers!r}"):
+            scrimp.run(echo, workers=workers)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="timeout must be a number of seconds, got '3'"):
+        scrimp.run(echo, workers=2, timeout="3")  # type: ignore[arg-type]
+
+
+def fork_and(comm: Comm, end: str) -> int:
+    pid = os.fork()
+    if pid == 0:
+        if end == "exit":
+            sys.exit(0)
+        return -1
+    os.waitpid(pid, 0)
+    comm.barrier()
+    return comm.rank
+
+
+@pytest.mark.parametrize("end", ["exit", "return"])
+def test_the_end_of_a_forked_child_is_not_that_of_the_worker(end: str) -> None:
+    assert scrimp.run(fork_and, workers=2, args=(end,)) == [0, 1]
 
 
 SCRIPT = """

@@ -1,3 +1,4 @@
+#include <stdexcept>
 #include <vector>
 
 #include "bindings/array_arg.h"
@@ -20,6 +21,23 @@ std::unique_ptr<Group> join(int fd, int rank, double timeout_s) {
   return group;
 }
 
+// A collective of one thread, without the GIL.
+class Turn {
+ public:
+  explicit Turn(Group& group) : group_(take(group)) {}
+  ~Turn() { group_.busy().store(false); }
+  Turn(const Turn&) = delete;
+  Turn& operator=(const Turn&) = delete;
+
+ private:
+  static Group& take(Group& group) {
+    if (group.busy().exchange(true)) throw std::runtime_error("another thread of this process is in a collective of the same group");
+    return group;
+  }
+  Group& group_;
+  py::gil_scoped_release release_;
+};
+
 // [(peer, uint8 array)] as messages. The arrays are kept alive by the caller's sequences.
 std::vector<Message> messages(const py::sequence& pairs, const char* name, bool writable) {
   std::vector<Message> out;
@@ -34,8 +52,13 @@ std::vector<Message> messages(const py::sequence& pairs, const char* name, bool 
 
 void exchange(Group& group, const py::sequence& sends, const py::sequence& recvs, std::uint32_t tag, const std::string& label) {
   const std::vector<Message> out = messages(sends, "sends", false), in = messages(recvs, "recvs", true);
-  py::gil_scoped_release release;
+  const Turn turn(group);
   group.exchange(out, in, tag, label);
+}
+
+void barrier(Group& group, const std::string& label, std::uint32_t tag) {
+  const Turn turn(group);
+  group.barrier(label, tag);
 }
 
 Feedback feedback_kind(const std::string& name) {
@@ -86,10 +109,10 @@ std::size_t own_size(const Group& group, const ReduceCall& call) {
 }
 
 template <class Body>
-py::tuple unlocked(Body body) {
+py::tuple unlocked(Group& group, Body body) {
   Outcome outcome;
   {
-    py::gil_scoped_release release;
+    const Turn turn(group);
     outcome = body();
   }
   return outcome_tuple(outcome);
@@ -102,7 +125,7 @@ py::tuple all_reduce_encoded(Group& group, py::array x, const Codec& codec, cons
   take_state(what, feedback, state, call.n, own_size(group, call));
   require(what.feedback == Feedback::kNone || (what.sent && what.owned), "feedback needs its state");
   require(what.feedback != Feedback::kEf21 || what.estimate, "ef21 needs its estimate");
-  return unlocked([&] { return all_reduce(group, call, what); });
+  return unlocked(group, [&] { return all_reduce(group, call, what); });
 }
 
 py::tuple reduce_scatter_encoded(Group& group, const py::array& x, py::array out, const Codec& codec, const CallArgs& args,
@@ -113,7 +136,7 @@ py::tuple reduce_scatter_encoded(Group& group, const py::array& x, py::array out
   require(what.feedback == Feedback::kNone || what.sent, "feedback needs its state");
   require(what.feedback != Feedback::kEf21 || what.owned, "ef21 needs what the peers have sent");
   float* shard_out = out_array<float>(out, "out", own_size(group, call));
-  return unlocked([&] { return reduce_scatter(group, call, what, shard_out); });
+  return unlocked(group, [&] { return reduce_scatter(group, call, what, shard_out); });
 }
 
 py::tuple all_gather_encoded(Group& group, const py::array& mine, py::array out, const Codec& codec, const CallArgs& args,
@@ -122,14 +145,14 @@ py::tuple all_gather_encoded(Group& group, const py::array& mine, py::array out,
   const EncodedReduce what = encoded(in_array<float>(mine, "x"), codec, key);
   require(static_cast<std::size_t>(mine.size()) == own_size(group, call), "x must hold this rank's shard");
   float* values = out_array<float>(out, "out", call.n);
-  return unlocked([&] { return all_gather(group, call, what, values); });
+  return unlocked(group, [&] { return all_gather(group, call, what, values); });
 }
 
 py::tuple broadcast_encoded(Group& group, py::array x, int root, const Codec& codec, const CallArgs& args, const KeyArgs& key) {
   const ReduceCall call = reduce_call(static_cast<std::size_t>(x.size()), args);
   const EncodedReduce what = encoded(out_array<float>(x, "x", call.n), codec, key);
   require(root >= 0 && root < group.size(), "root must be in 0…", group.size() - 1, ", got ", root);
-  return unlocked([&] { return broadcast(group, call, what, root); });
+  return unlocked(group, [&] { return broadcast(group, call, what, root); });
 }
 
 // Calls body<T> with x's type: float32, float64, or int32, int64 to be summed.
@@ -146,7 +169,7 @@ py::tuple all_reduce_exact(Group& group, py::array x, const CallArgs& args) {
   const ReduceCall call = reduce_call(static_cast<std::size_t>(x.size()), args);
   return by_type(x, call.mean, [&](auto type) {
     auto* values = out_array<decltype(type)>(x, "x", call.n);
-    return unlocked([&] { return all_reduce_raw(group, call, values); });
+    return unlocked(group, [&] { return all_reduce_raw(group, call, values); });
   });
 }
 
@@ -155,7 +178,7 @@ py::tuple reduce_scatter_exact(Group& group, const py::array& x, py::array out, 
   return by_type(x, call.mean, [&](auto type) {
     const auto* values = in_array<decltype(type)>(x, "x");
     auto* shard_out = out_array<decltype(type)>(out, "out", own_size(group, call));
-    return unlocked([&] { return reduce_scatter_raw(group, call, values, shard_out); });
+    return unlocked(group, [&] { return reduce_scatter_raw(group, call, values, shard_out); });
   });
 }
 
@@ -164,7 +187,7 @@ void all_gather_exact(Group& group, const py::array& mine, py::array out, const 
   const auto* bytes = reinterpret_cast<const std::byte*>(in_array<std::uint8_t>(mine, "x"));
   require(static_cast<std::size_t>(mine.size()) == own_size(group, call), "x must hold this rank's shard");
   auto* into = reinterpret_cast<std::byte*>(out_array<std::uint8_t>(out, "out", call.n));
-  py::gil_scoped_release release;
+  const Turn turn(group);
   all_gather_raw(group, call, bytes, into);
 }
 
@@ -172,7 +195,7 @@ void broadcast_exact(Group& group, py::array x, int root, const CallArgs& args) 
   const ReduceCall call = reduce_call(static_cast<std::size_t>(x.size()), args);
   auto* bytes = reinterpret_cast<std::byte*>(out_array<std::uint8_t>(x, "x", call.n));
   require(root >= 0 && root < group.size(), "root must be in 0…", group.size() - 1, ", got ", root);
-  py::gil_scoped_release release;
+  const Turn turn(group);
   broadcast_raw(group, call, bytes, root);
 }
 
@@ -235,7 +258,7 @@ void bind_engine(py::module_& m) {
       .def_property_readonly("fd", &Group::fd)
       .def("start", &Group::start, "timeout_s"_a, "watch"_a = true, release())
       .def("leave", &Group::leave, "failed"_a)
-      .def("barrier", &Group::barrier, "label"_a, "tag"_a = 0, release())
+      .def("barrier", &barrier, "label"_a, "tag"_a = 0)
       .def("exchange", &exchange, "sends"_a, "recvs"_a, "tag"_a, "label"_a)
       .def("all_reduce_encoded", &all_reduce_encoded, "x"_a, "codec"_a, "call"_a, "key"_a, "feedback"_a, "state"_a)
       .def("reduce_scatter_encoded", &reduce_scatter_encoded, "x"_a, "out"_a, "codec"_a, "call"_a, "key"_a, "feedback"_a,

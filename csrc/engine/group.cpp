@@ -141,7 +141,7 @@ void Group::raise(Cause cause, int culprit, const std::string& label) {
     case Cause::kFailed: throw PeerError(who + " raised an error" + in);
     case Cause::kStuck: throw PeerError(who + " is stuck" + in);
     case Cause::kFinished: throw PeerError(who + " has returned and takes no part" + in);
-    case Cause::kMismatch: throw PeerError(who + " is in another collective, or in one of another length" + in);
+    case Cause::kMismatch: throw PeerError((culprit == rank_ ? "a peer of " + who : who) + " is in another collective, or in one of another length" + in);
     default: throw PeerError(who + " was interrupted" + in);
   }
 }

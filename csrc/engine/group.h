@@ -2,6 +2,7 @@
 // The processes of one machine that work together: barrier, byte exchange between any peers at once, and the end of all
 // waiting when one of them dies, fails, gets stuck or leaves. Knows bytes and ranks; nothing of codecs or of Python.
 #include <algorithm>
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -69,6 +70,9 @@ class Group {
     crowded_ = crowded ? patience_ : 0;
   }
   bool crowded() { return crowded_ > 0 && crowded_-- > 0; }
+
+  // Whether a collective is on its way: two at once, by two threads of a process, would take each other's bytes.
+  std::atomic<bool>& busy() { return busy_; }
 
   // Called about ten times a second while asleep and after a signal; what it throws ends the wait and the group.
   void on_wait(std::function<void()> poll) { poll_ = std::move(poll); }
@@ -151,6 +155,7 @@ class Group {
   std::byte* bytes_;
   std::shared_ptr<std::vector<Extent>> outboxes_;
   int rank_;
+  std::atomic<bool> busy_ = false;
   int last_outbox_ = 0, crowded_ = 0, patience_ = 1;
   std::uint64_t long_waits_ = 0;
   std::vector<std::uint64_t> beats_;  // of all ranks when the present wait began

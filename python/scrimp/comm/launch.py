@@ -21,6 +21,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from scrimp import _core
 from scrimp.comm.communicator import single
 from scrimp.comm.shared import ArgumentPickler
@@ -94,8 +96,12 @@ def run(
     >>> run(lambda comm, x: x + comm.rank, workers=1, args=(1,))
     [1]
     """
+    if not isinstance(workers, (int, np.integer)):
+        raise TypeError(f"workers must be an integer, got {workers!r}")
     if workers < 1:
         raise ValueError(f"workers must be >= 1, got {workers}")
+    if not isinstance(timeout, (int, float)):
+        raise TypeError(f"timeout must be a number of seconds, got {timeout!r}")
     if not timeout > 0:
         raise ValueError(f"timeout must be positive, got {timeout}")
     if workers == 1:
@@ -228,7 +234,7 @@ class _Crew:
         cause, culprit = self.group.ending()
         found = {worker.rank: _read_result(worker.result_fd) for worker in self.workers}
         if cause == "died":
-            raise _lost(CommError(self._obituary(culprit, found)), culprit)
+            raise CommError(self._obituary(culprit, found), culprit)
         errors = [rank for rank, result in found.items() if result and result[0] == "error"]
         if culprit in errors and cause == "failed":
             errors = [culprit]

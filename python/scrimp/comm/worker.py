@@ -25,11 +25,16 @@ def main(ticket_text: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
     group = _core.LocalGroup.join(ticket["group"], ticket["rank"], ticket["timeout"])
     _core.set_default_threads(max(1, _core.usable_cores() // group.size))
+    me = os.getpid()
     try:
         result = _call(group, ticket)
         failed = False
     except BaseException as error:
+        if os.getpid() != me:
+            raise  # a fork that fn has made: its end is not that of the worker
         result, failed = _error(error), True
+    if os.getpid() != me:
+        return
     _leave(ticket["result"], result)
     group.leave(failed)
     sys.stdout.flush()
