@@ -165,6 +165,62 @@ def test_states_of_other_codecs_are_refused() -> None:
         CompressionState(method="powersgd").load_state_dict(CompressionState("int4").state_dict())
     with pytest.raises(ValueError, match="unknown method 'svd'; known: codec, powersgd"):
         CompressionState(method="svd")
+    with pytest.raises(ValueError, match="it has no 'codec'"):
+        CompressionState("int4").load_state_dict({})
+    with pytest.raises(TypeError, match="rule must be callable, got 3"):
+        CompressionState("int4", rule=3)
+    with pytest.raises(ValueError, match="timeout must be positive, got -1"):
+        CompressionState("int4", timeout=-1)
+
+
+def hostile(comm: Comm, folder: str) -> None:
+    """Unused parameters, accumulated gradients; a rule that feedback cannot take; a lost peer."""
+    from scrimp.torch import CompressionState, compression_hook
+
+    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{folder}/store", rank=comm.rank, world_size=comm.size
+    )
+
+    def ddp_of(state: Any) -> Any:
+        torch.manual_seed(0)
+        net = torch.nn.ModuleList([torch.nn.Linear(32, 32) for _ in range(3)])
+        net.forward = lambda x, used: sum(net[i](x) for i in used).sum()
+        ddp = torch.nn.parallel.DistributedDataParallel(net, find_unused_parameters=True)
+        ddp.register_comm_hook(state, compression_hook)
+        return ddp
+
+    x = torch.randn(8, 32, generator=torch.Generator().manual_seed(comm.rank))
+    ddp = ddp_of(CompressionState("int4", raw_below=1024))
+    for step, used in enumerate([(0, 1), (0,), (0, 2), (0, 1, 2) if comm.rank else (0,)]):
+        with ddp.no_sync():
+            ddp(x + step, (0,)).backward()
+        ddp(x - step, used).backward()
+    gradients = b"".join(p.grad.numpy().tobytes() for p in ddp.parameters())
+    equal = len(set(comm.all_gather_bytes(gradients))) == 1
+
+    ruled = ddp_of(CompressionState("int4", raw_below=0, rule=lambda p: "int2"))
+    with pytest.raises(ValueError, match="not contractive") as refused:
+        ruled(x, (0, 1, 2)).backward()
+    lonely = ddp_of(CompressionState("int4", raw_below=1024))
+    lonely(x, (0, 1, 2)).backward()
+    if comm.rank == 1:
+        os._exit(9)
+    with pytest.raises(RuntimeError) as lost:
+        lonely(x, (0, 1, 2)).backward()
+    Path(folder, "seen").write_text(f"{equal}|{refused.value}|{lost.value}")
+    raise ValueError("rank 0 saw it")
+
+
+def test_what_else_a_backward_pass_may_meet(tmp_path: Path) -> None:
+    with pytest.raises((scrimp.CommError, ValueError)):
+        scrimp.run(hostile, workers=2, args=(str(tmp_path),))
+    equal, refused, lost = (tmp_path / "seen").read_text().split("|")
+    assert equal == "True"
+    assert "int2" in refused
+    assert "CommError: rank 1 is gone" in lost
+    assert "rank 0 was in all_reduce of" in lost
 
 
 def test_tensors_without_ddp() -> None:
@@ -174,6 +230,8 @@ def test_tensors_without_ddp() -> None:
         x = torch.arange(6, dtype=dtype).reshape(2, 3).T
         all_reduce(x, scrimp.comm.single(), codec="int8", op="sum")
         assert x.tolist() == [[0, 3], [1, 4], [2, 5]]
+    with pytest.raises(TypeError, match=r"tensor must be a torch\.Tensor, got list"):
+        all_reduce([1.0], scrimp.comm.single())
 
 
 def test_the_example_for_distributed_data_parallel_runs() -> None:

@@ -78,6 +78,12 @@ class CompressionState:
     ) -> None:
         if method not in get_args(Method):
             raise ValueError(f"unknown method {method!r}; known: {', '.join(get_args(Method))}")
+        if rule is not None and not callable(rule):
+            raise TypeError(f"rule must be callable, got {rule!r}")
+        if not isinstance(seed, int):
+            raise TypeError(f"seed must be an integer, got {seed!r}")
+        if not timeout > 0:
+            raise ValueError(f"timeout must be positive, got {timeout}")
         self.codec = _find(codec)
         self.power = PowerSGD(rank, seed=seed) if method == "powersgd" else None
         plain = feedback == "none" or self.power is not None
@@ -110,8 +116,11 @@ class CompressionState:
         Raises
         ------
         ValueError
-            It belongs to another codec or another kind of feedback.
+            It is not whole, or belongs to another codec or another kind of feedback.
         """
+        for key in ("codec", "step", "feedback", "power"):
+            if key not in state:
+                raise ValueError(f"state must be what state_dict() returned; it has no {key!r}")
         if (state["power"] is None) != (self.power is None):
             raise ValueError("the state is of another method (codec or powersgd)")
         if state["codec"] != self.codec.spec or (state["feedback"] is None) != (self.feedback is None):
@@ -147,7 +156,11 @@ class CompressionState:
         """Return how this parameter's gradient travels. Internal."""
         chosen = self._rule(parameter)
         found = self.codec if chosen is None else _find(chosen)
-        return _find("raw") if parameter.numel() * 4 < self.raw_below else found
+        if parameter.numel() * 4 < self.raw_below:
+            return _find("raw")
+        if self.feedback is not None and found.spec != "raw":
+            self.feedback.check(found)
+        return found
 
 
 def _find(spec: str | Codec) -> Codec:
@@ -175,7 +188,8 @@ def compression_hook(state: CompressionState, bucket: Any) -> Any:
     Returns
     -------
     torch.futures.Future
-        Completed with the averaged buffer; or with the CommError of a peer.
+        Completed with the averaged buffer. Where a collective fails, `backward()` raises RuntimeError with
+        the text of its CommError (torch keeps no more of it).
     """
     import torch
 
@@ -185,17 +199,24 @@ def compression_hook(state: CompressionState, bucket: Any) -> Any:
     jobs = [(state.name_of(p), state.codec_of(p), g) for p, g in parts]
     step = state.step
     state.step += bool(bucket.is_last())
-    future: torch.futures.Future[torch.Tensor] = torch.futures.Future()
+    done: torch.futures.Future[Exception | None] = torch.futures.Future()
 
     def work() -> None:
         try:
             _reduce_bucket(comm, state, jobs, step)
-            future.set_result(buffer)
+            done.set_result(None)
         except Exception as error:
-            future.set_exception(error)
+            done.set_result(error)
 
+    def buffer_or_raise(done: Any) -> Any:
+        if (error := done.value()) is not None:
+            raise error
+        return buffer
+
+    # Not set_exception: DistributedDataParallel would take the exception for a tensor.
+    averaged = done.then(buffer_or_raise)
     state.submit(work)
-    return future
+    return averaged
 
 
 # DistributedDataParallel wants its own types as annotations or none; its own would need torch at import.
@@ -243,6 +264,8 @@ def _reduce_tensor(
 ) -> None:
     import torch
 
+    if not isinstance(tensor, torch.Tensor):
+        raise TypeError(f"tensor must be a torch.Tensor, got {type(tensor).__name__}")
     host = tensor.detach()
     if host.device.type != "cpu" or host.dtype == torch.bfloat16:
         host = host.to("cpu", torch.float32 if host.dtype == torch.bfloat16 else host.dtype)
