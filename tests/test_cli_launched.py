@@ -73,6 +73,8 @@ def test_mpi_ranks_train_together(mpi, data, tmp_path):
         ({"RANK": "1", "WORLD_SIZE": "3"}, ("torchrun", 1, 3)),
         ({"OMPI_COMM_WORLD_RANK": "2", "OMPI_COMM_WORLD_SIZE": "4"}, ("Open MPI", 2, 4)),
         ({"PMI_RANK": "0", "PMI_SIZE": "2"}, ("MPICH", 0, 2)),
+        ({"PMIX_RANK": "1", "SLURM_STEP_NUM_TASKS": "2"}, ("Slurm", 1, 2)),
+        ({"SLURM_PROCID": "1", "SLURM_STEP_NUM_TASKS": "2"}, ("", 0, 1)),
         ({"RANK": "0", "WORLD_SIZE": "1"}, ("", 0, 1)),
         ({"RANK": "x", "WORLD_SIZE": "2"}, ("", 0, 1)),
         ({"WORLD_SIZE": "2"}, ("", 0, 1)),
@@ -86,6 +88,8 @@ def test_the_environment_tells_rank_and_size(monkeypatch, variables, expected):
         "OMPI_COMM_WORLD_SIZE",
         "PMI_RANK",
         "PMI_SIZE",
+        "PMIX_RANK",
+        "SLURM_STEP_NUM_TASKS",
     ):
         monkeypatch.delenv(name, raising=False)
     for name, value in variables.items():

@@ -250,6 +250,18 @@ def test_nobody_is_told_that_it_is_itself_in_another_collective(tmp_path: Path) 
         assert re.match(other, (tmp_path / f"{rank}").read_text())
 
 
+def wait_for_a_late_rank(comm: Comm) -> float:
+    if comm.rank == 1:
+        time.sleep(1)
+    before = time.process_time()
+    comm.barrier()
+    return time.process_time() - before
+
+
+def test_waiting_does_not_burn_a_core() -> None:
+    assert scrimp.run(wait_for_a_late_rank, workers=2)[0] < 0.5
+
+
 def from_two_threads(comm: Comm, refused: Path) -> list[str]:
     """Rank 1 comes late, so that both threads of rank 0 are inside."""
     errors: list[BaseException] = []

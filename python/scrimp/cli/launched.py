@@ -20,6 +20,7 @@ _VARIABLES = {
     "torchrun": ("RANK", "WORLD_SIZE"),
     "Open MPI": ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
     "MPICH": ("PMI_RANK", "PMI_SIZE"),
+    "Slurm": ("PMIX_RANK", "SLURM_STEP_NUM_TASKS"),  # srun --mpi=pmix: Open MPI has not begun yet
 }
 
 
