@@ -6,9 +6,11 @@ from typing import TypeVar
 
 OPTIONS = """fit_intercept : bool
         Fit b of x·w + b, by exact means; it is not penalized.
-    data_bits : {32, 8, 4, 2, 1}
+    data_bits : {32, 8, 4, 2, 1, "4+8"}
         Bits of a value of the rows that training reads. Below 32 the rows are quantized once, with stochastic
-        rounding whose noise is removed from the Gram matrix and the gradients.
+        rounding whose noise is removed from the Gram matrix and the gradients. "4+8", for "lbfgs" alone: the
+        codes are two planes of four bits; passes read the first until the gradient is its rounding's noise,
+        then both.
     refine : {"auto", False}
         Whether the last passes read the original rows; False trains on the quantized rows alone, which for
         logistic losses leaves a bias of the order of the squared step. "lbfgs" under a budget does so too.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,7 +18,7 @@ from scrimp.errors import InputError
 from scrimp.linear_model.inputs import DOUBLE_SIZES, SINGLE_SIZES, Inputs, check_columns, check_targets
 from scrimp.linear_model.transfer import Known
 from scrimp.linear_model.weights import Coefficients
-from scrimp.matrix import QuantizedMatrix, product
+from scrimp.matrix import NibblePlanes, QuantizedMatrix, product
 from scrimp.train import Fit, minimize
 from scrimp.train.dense import one_thread
 from scrimp.train.linear import (
@@ -34,6 +35,8 @@ from scrimp.train.shared_rows import SharedRows
 from scrimp.train.stopping import ENOUGH_MEMORIES, SETTLED_MEMORIES, enough_epochs, memory_of
 from scrimp.usage import Usage
 
+PLANES = "4+8"  # of `data_bits`: passes over the first plane of two, then over both
+ROUGH_TOL = 0.1  # the least that a pass over codes must bring
 COARSE_TOL = 1e-3  # relative norm of the gradient on quantized rows, before finer rows are read
 LBFGS_ITERATIONS, SGD_EPOCHS = 300, 20
 FEW_VALUES, FEW_ROWS_TOL = 1 << 16, 1e-13  # rows of so few values are fitted to all digits: it takes no time
@@ -45,6 +48,13 @@ CHOICES: dict[str, tuple[Any, ...]] = {
 }
 # Options that count something, and the least that each may be; None where an option has a default of its own.
 COUNTS = {"workers": 1, "threads": 0, "batch_size": 1, "sync_every": 1, "raw_below": 0, "max_iter": 1}
+
+
+def _sizes(few: Any, rows: Any) -> str:
+    """Say what a pass reads, where passes read rows of several sizes."""
+    if not isinstance(few, NibblePlanes) or not isinstance(rows, CodeRows):
+        return ""
+    return f" over quantized rows of {rows.matrix.bits} bits ({rows.matrix.nbytes:,} bytes each)"
 
 
 def _are_few(shape: tuple[int, int]) -> bool:
@@ -67,6 +77,10 @@ class Found(NamedTuple):
         Whether the start was the solution for a sample of the rows.
     coarse_passes : int
         Over quantized rows, before those of `fit` over the rows as they came.
+    coarse_how : str
+        Those in words.
+    read : str
+        What the passes of `fit` read, in words, where passes read rows of several sizes.
     """
 
     w: NDArray[np.float64]
@@ -77,6 +91,8 @@ class Found(NamedTuple):
     usage: Usage
     is_near: bool = False
     coarse_passes: int = 0
+    coarse_how: str = ""
+    read: str = ""
 
     @property
     def scatter(self) -> NDArray[np.float64]:
@@ -89,8 +105,7 @@ class Found(NamedTuple):
     def how(self) -> str:
         """What was done, in words."""
         start = "Newton's method on a sample, " if self.is_near else ""
-        coarse = f"{self.coarse_passes} passes over quantized rows, " if self.coarse_passes else ""
-        return f"{start}{coarse}{self.fit.n_iter} passes, {self.fit.stop}"
+        return f"{start}{self.coarse_how}{self.fit.n_iter} passes{self.read}, {self.fit.stop}"
 
     @property
     def n_iter(self) -> int:
@@ -102,8 +117,12 @@ class GradientFit:
     """Estimators whose options are those of `minimize` and of the rows."""
 
     def _check_options(self: Any) -> None:
-        for name, known in CHOICES.items():
+        for name, usual in CHOICES.items():
+            known = (*usual, PLANES) if name == "data_bits" and self._takes_planes() else usual
             value = getattr(self, name, known[0])
+            if name == "data_bits" and value == PLANES and not self._takes_planes():
+                who = "LinearRegression, Ridge and LogisticRegression without l1"
+                raise ValueError(f"data_bits={PLANES!r} is for solver='lbfgs' of {who}")
             if not any(value == one and type(value) is type(one) for one in known):
                 raise ValueError(f"{name} must be one of {', '.join(map(repr, known))}, got {value!r}")
         for name, least in COUNTS.items():
@@ -119,6 +138,10 @@ class GradientFit:
             raise ValueError(f"tol must be above 0, got {self.tol!r}")
         if self.budget is not None and not isinstance(self.budget, Budget):
             raise TypeError(f"budget must be a scrimp.Budget or None, got {type(self.budget).__name__}")
+
+    def _takes_planes(self: Any) -> bool:
+        """Whether rows may be two planes of four bits: only passes of "lbfgs" read them."""
+        return False
 
     def _seed(self: Any) -> int:
         """Return a seed; None is 0, so that fits are the same from run to run."""
@@ -153,26 +176,43 @@ class GradientFit:
         known : Known, optional
         """
         with Meter() as meter:
-            data, objective, rate, near = self._prepare(inputs, loss, alpha, solver, delta, bias)
+            few = self._in_few_bits(inputs.X)
+            data, objective, rate, near = self._prepare(inputs, loss, alpha, solver, delta, bias, few)
         start, changes = objective.start(np.float32 if solver == "sgd" else np.float64), {}
         if near is not None:
             start, changes = objective.start(np.float64, near.theta), {"gradient_scale": near.gradient_norm}
         if known is not None:
             start = objective.start(start.dtype.type, objective.centred(known.coef.T, known.intercept))
-        coarse = None
-        if solver == "lbfgs" and self._is_refined(inputs, data):
-            coarse, changes = self._on_codes(objective, start, data, changes)
-            start, data = coarse.w, (inputs.X, *data[1:])
+        usage, passes, how = meter.usage, 0, ""
+        for stage, finer in enumerate(self._finer_rows(inputs, few) if solver == "lbfgs" else ()):
+            coarse, changes = self._on_codes(objective, start, data, changes, stage)
+            start, usage, passes = coarse.w, usage + coarse.usage, passes + coarse.n_iter
+            how += f"{coarse.n_iter} passes{_sizes(few, data[0]) or ' over quantized rows'}, "
+            data = (finer(), *data[1:])
         fit = self._minimize(objective, start, data, solver, rate, **changes)
-        usage = meter.usage + fit.usage + (Usage() if coarse is None else coarse.usage)
         w, intercept = objective.weights(fit.w)
-        coarse_passes = 0 if coarse is None else coarse.n_iter
-        return Found(w, intercept, objective, fit, rate, usage, near is not None, coarse_passes)
+        spent, is_near, read = usage + fit.usage, near is not None, _sizes(few, data[0])
+        return Found(w, intercept, objective, fit, rate, spent, is_near, passes, how, read)
 
-    def _is_refined(self: Any, inputs: Inputs, data: tuple[Any, ...]) -> bool:
-        """Whether passes over quantized rows are followed by passes over the rows as they came."""
-        has_finer = isinstance(data[0], CodeRows) and not isinstance(inputs.X, QuantizedMatrix)
-        return has_finer and getattr(self, "refine", False) == "auto" and self.budget is None
+    def _in_few_bits(self: Any, X: Any) -> QuantizedMatrix | NibblePlanes | None:
+        """Quantize rows if asked for; None where they stay as they came."""
+        if self.data_bits == 32 or isinstance(X, QuantizedMatrix) or X.dtype == np.int8:
+            return None
+        if self.data_bits == PLANES:
+            return NibblePlanes.from_array(X, seed=self._seed(), threads=self.threads)
+        return QuantizedMatrix.from_array(X, self.data_bits, seed=self._seed(), threads=self.threads)
+
+    def _finer_rows(
+        self: Any, inputs: Inputs, few: QuantizedMatrix | NibblePlanes | None
+    ) -> list[Callable[[], Any]]:
+        """Return what gives the rows of each stage after the first."""
+        stages: list[Callable[[], Any]] = []
+        if isinstance(few, NibblePlanes):
+            planes = few
+            stages.append(lambda: CodeRows.of(planes.fine()))
+        if few is not None and getattr(self, "refine", False) == "auto" and self.budget is None:
+            stages.append(lambda: inputs.X)
+        return stages
 
     def _on_codes(
         self: Any,
@@ -180,12 +220,17 @@ class GradientFit:
         start: NDArray[Any],
         data: tuple[Any, ...],
         changes: dict[str, Any],
+        stage: int,
     ) -> tuple[Fit, dict[str, Any]]:
         """Fit the quantized rows, as far as their rounding makes sense; return options for what follows."""
         if "gradient_scale" not in changes:
             changes = {"gradient_scale": float(np.linalg.norm(objective(start, data)[1]))}
-        path = None if self.checkpoint is None else f"{os.fspath(self.checkpoint)}.coarse"
-        own = {"tol": max(self.tol, COARSE_TOL), "checkpoint": path}
+        tol = COARSE_TOL
+        if self.data_bits == PLANES:
+            floor = objective.rounding_in_gradient(start, data[0].matrix, data[1])
+            tol = min(floor / max(changes["gradient_scale"], 1e-300), ROUGH_TOL)
+        path = None if self.checkpoint is None else f"{os.fspath(self.checkpoint)}.coarse{stage or ''}"
+        own = {"tol": max(self.tol, tol), "checkpoint": path}
         return self._minimize(objective, start, data, "lbfgs", 1.0, **changes, **own), changes
 
     def _prepare(
@@ -196,15 +241,16 @@ class GradientFit:
         solver: str,
         delta: float,
         bias: bool,
+        few: QuantizedMatrix | NibblePlanes | None,
     ) -> tuple[tuple[Any, ...], LinearObjective, float, Start | None]:
-        """Quantize the rows if asked for, find means and units; a step for sgd, a start for lbfgs."""
+        """Find means and units; a step for sgd, a start for lbfgs."""
         rows, n = inputs.X, len(inputs.y)
         precise = solver != "sgd" and (rows.shape[0] * rows.shape[1] <= PRECISE_VALUES or self.tol < 1e-5)
         sizes = DOUBLE_SIZES if precise else SINGLE_SIZES
         check_columns(rows, sizes)
         check_targets(inputs.y, sizes)
-        if self.data_bits != 32 and not isinstance(rows, QuantizedMatrix) and rows.dtype != np.int8:
-            rows = QuantizedMatrix.from_array(rows, self.data_bits, seed=self._seed(), threads=self.threads)
+        if few is not None:
+            rows = few.coarse if isinstance(few, NibblePlanes) else few
         rows = CodeRows.of(rows) if isinstance(rows, QuantizedMatrix) else rows
         total = float(n) if inputs.weight is None else float(inputs.weight.sum())
         k = len(alpha)

@@ -193,6 +193,9 @@ def _units_of(y: NDArray[np.float64]) -> NDArray[np.float64]:
 class OnlineLeastSquares(LeastSquares):
     """Least squares that rows can be added to."""
 
+    def _takes_planes(self: Any) -> bool:
+        return bool(self.solver == "lbfgs")
+
     def partial_fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Add rows to those of the calls before, and solve for all of them.
 

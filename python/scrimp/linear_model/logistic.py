@@ -132,7 +132,7 @@ class LogisticRegression(Classifier):
         class_weight: dict[Any, float] | str | None = None,
         fit_intercept: bool = True,
         warm_start: bool = False,
-        data_bits: int = 32,
+        data_bits: int | str = 32,
         refine: str | bool = "auto",
         solver: str = "auto",
         workers: int = 1,
@@ -215,6 +215,9 @@ class LogisticRegression(Classifier):
         found = self._fit_labels(labels, alpha, solver, reason, known)
         self._warn_if_short(found, solver, len(labels.inputs.y))
         return self
+
+    def _takes_planes(self) -> bool:
+        return self.solver in ("auto", "lbfgs") and self.sync_every == 1 and not self.l1_ratio
 
     def _fit_sparse(self, labels: Labels, alpha: float, known: Known | None) -> Self:
         """Fit with an l1 penalty."""

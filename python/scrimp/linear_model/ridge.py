@@ -40,7 +40,7 @@ class LinearRegression(OnlineLeastSquares):
         self,
         *,
         fit_intercept: bool = True,
-        data_bits: int = 32,
+        data_bits: int | str = 32,
         refine: str | bool = "auto",
         solver: str = "auto",
         workers: int = 1,
@@ -112,7 +112,7 @@ class Ridge(OnlineLeastSquares):
         alpha: float | ArrayLike = 1.0,
         *,
         fit_intercept: bool = True,
-        data_bits: int = 32,
+        data_bits: int | str = 32,
         refine: str | bool = "auto",
         solver: str = "auto",
         workers: int = 1,
@@ -258,6 +258,7 @@ class RidgeCV(LeastSquares):
     ) -> Self:
         """Choose a penalty and fit with it; as `Ridge.fit`."""
         inputs = training_rows(self, X, y, sample_weight)
+        self._check_options()
         check_columns(inputs.X, DOUBLE_SIZES)
         check_targets(inputs.y, DOUBLE_SIZES)
         alphas = np.asarray(self.alphas, np.float64).reshape(-1)

@@ -47,7 +47,9 @@ class OnlineFit(GradientFit):
         n = len(inputs.y)
         total = n if inputs.weight is None else inputs.weight.sum()
         if online is None:
-            data, objective, rate, _ = self._prepare(inputs, loss, alpha * total, "sgd", delta, bias=True)
+            data, objective, rate, _ = self._prepare(
+                inputs, loss, alpha * total, "sgd", delta, True, self._in_few_bits(inputs.X)
+            )
             online = Online(objective, rate, objective.start(np.float32), 0)
         else:
             weight = () if inputs.weight is None else (inputs.weight * (n / total),)

@@ -2,6 +2,7 @@
 
 from scrimp.matrix.gradients import gradient, gradient_sums, loss_names, product
 from scrimp.matrix.grams import Gram, GramSums, gram, gram_sums
+from scrimp.matrix.planes import NibblePlanes
 from scrimp.matrix.quantized import QuantizedMatrix
 from scrimp.matrix.quantized_linear import QuantizedLinear
 from scrimp.matrix.ranges import Grid, Ranges, column_ranges
@@ -12,6 +13,7 @@ __all__ = [
     "Gram",
     "GramSums",
     "Grid",
+    "NibblePlanes",
     "QuantizedLinear",
     "QuantizedMatrix",
     "Ranges",

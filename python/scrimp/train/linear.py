@@ -122,6 +122,23 @@ class LinearObjective:
             return w
         return np.vstack([w, intercept + self.mean @ w - self.centre])
 
+    def rounding_in_gradient(self, u: Matrix, rows: QuantizedMatrix, y: Matrix) -> float:
+        """Return about how long the part of the gradient is that is noise of the codes.
+
+        A row of residual r adds r·e to the gradient, e the rounding of its values, and what e·w does to r.
+        Residuals of least squares are taken to be those of the means, which is more than they are.
+        """
+        n, d = rows.shape
+        w, _ = self.weights(u)
+        square = np.full(w.shape[1], CURVATURE[self.loss])
+        if self.loss in ("squared", "huber"):
+            square = np.asarray(((y - self.centre) ** 2).mean(axis=0), np.float64)
+        units = self.units.scale**2
+        each = units if len(units) == d else units.reshape(-1, w.shape[1])[:d].mean(axis=1)
+        noise = rows.noise / n
+        own = float((each * noise).sum() * square.sum())
+        return float(np.sqrt((own + CURVATURE[self.loss] * d * float((noise[:, None] * w * w).sum())) / n))
+
     @property
     def _are_joint(self) -> bool:
         return len(self.units.scale) == (len(self.mean) + self.bias) * len(self.penalty) != len(self.mean)
