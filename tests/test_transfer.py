@@ -137,3 +137,14 @@ def test_a_resumed_fit_from_a_start_has_the_bits_of_an_uninterrupted_one(frames,
     assert again.coef_.tobytes() == whole.coef_.tobytes()
     with pytest.raises(scrimp.InputError, match="start"):
         Ridge(checkpoint=path, **options).fit(x, y)
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars", "pyarrow"])
+def test_every_frame_gives_its_columns_names(library):
+    module = pytest.importorskip(library)
+    make = module.table if library == "pyarrow" else module.DataFrame
+    x = np.random.default_rng(0).normal(size=(60, 2))
+    frame = make({"a": x[:, 0], "b": x[:, 1]})
+    model, plain = Ridge().fit(frame, x[:, 0]), Ridge().fit(x, x[:, 0])
+    assert model.feature_names_in_.tolist() == ["a", "b"]
+    assert model.predict(frame).tobytes() == plain.predict(x).tobytes()
