@@ -61,6 +61,41 @@ TEST_P(Sizes, GradientEqualsTheFormula) {
   }
 }
 
+TEST_P(Sizes, GradientOfCodesEqualsTheFormula) {
+  const auto [n, d] = GetParam();
+  const std::vector<float> y = uniform(n, 5), weights = uniform(d, 6);
+  const std::vector<double> w(weights.begin(), weights.end()), bias{0.5};
+  for (int bits : {8, 4}) {
+    const std::size_t row_nbytes = packed_row_nbytes(d, bits), h = (d + 1) / 2;
+    std::vector<std::uint8_t> bytes(n * row_nbytes);
+    for (std::size_t i = 0; i < bytes.size(); ++i) bytes[i] = static_cast<std::uint8_t>(mix64(i) >> 56);
+    GradientArgs args;
+    args.x = view_of(bytes, bits == 8 ? Element::kI8 : Element::kU4, n, d);
+    args.x.row_stride = static_cast<std::ptrdiff_t>(row_nbytes);
+    args.w = w.data();
+    args.bias = bias.data();
+    args.y = view_of(y, Element::kF32, n, 1);
+    args.threads = 2;
+    std::vector<double> out(n_leaves(n) * gradient_width(d, 1)), expected(d), size(d);
+    gradient_leaves(args, out.data());
+    for (std::size_t i = 0; i < n; ++i) {
+      const std::uint8_t* row = bytes.data() + i * row_nbytes;
+      const auto code = [&](std::size_t j) {
+        if (bits == 8) return static_cast<int>(static_cast<std::int8_t>(row[j]));
+        return (j < h ? row[j] & 15 : row[j - h] >> 4) - 8;
+      };
+      double r = 0.5 - y[i];
+      for (std::size_t j = 0; j < d; ++j) r += code(j) * w[j];
+      for (std::size_t j = 0; j < d; ++j) expected[j] += r * code(j), size[j] += std::abs(r * code(j));
+    }
+    for (std::size_t j = 0; j < d; ++j) {
+      double sum = 0;
+      for (std::size_t l = 0; l < n_leaves(n); ++l) sum += out[l * gradient_width(d, 1) + j];
+      EXPECT_NEAR(sum, expected[j], 1e-5 * (size[j] + 1000));
+    }
+  }
+}
+
 TEST_P(Sizes, CodesAreNearTheirValuesAndTheirGramIsExact) {
   const auto [n, d] = GetParam();
   const std::vector<float> x = uniform(n * d, 3);
@@ -103,7 +138,7 @@ TEST_P(Sizes, PackedRowsComeBack) {
 
 INSTANTIATE_TEST_SUITE_P(Kernels, Sizes,
                          testing::Values(std::pair{1, 1}, std::pair{7, 3}, std::pair{8, 16}, std::pair{9, 33},
-                                         std::pair{513, 31}, std::pair{4097, 17}));
+                                         std::pair{513, 31}, std::pair{40, 200}, std::pair{4097, 17}));
 
 }  // namespace
 }  // namespace scrimp

@@ -26,7 +26,7 @@ MatrixView view_of(const std::vector<T>& values, Element element, std::size_t n,
   return view;
 }
 
-constexpr std::size_t kRows = 4096 + 77, kColumns = 37, kOutputs = 3;
+constexpr std::size_t kRows = 4096 + 77, kColumns = 149, kOutputs = 3;
 
 template <class T>
 void print_vector(const char* name, const char* detail, const std::vector<T>& values) {
