@@ -202,6 +202,22 @@ def test_a_failing_teacher_leaves_nothing_in_the_cache(rng, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_teacher_that_fails_half_way_leaves_nothing_in_the_cache(tmp_path):
+    def teacher(rows):
+        return rows[:, 0] if rows[0, 0] == 0 else np.zeros((len(rows), 2))
+
+    X = np.arange(6.0).reshape(6, 1)
+    with pytest.raises(ValueError, match=r"from row 3 on \(2,\), before \(\)"):
+        soft_targets(teacher, X, cache=tmp_path, cache_key="v1", chunk_rows=3)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_cached_file_holds_what_the_teacher_said_chunk_by_chunk(rng, tmp_path):
+    X = rng.normal(size=(7, 2))
+    cached = soft_targets(lambda rows: rows, X, cache=tmp_path, cache_key="v1", chunk_rows=3)
+    assert (np.load(cached.path) == X).all()
+
+
 def test_with_few_labels_teaching_on_all_rows_helps_and_the_report_says_so(rng):
     X = rng.uniform(-2, 2, size=(3000, 2))
     y = X[:, 0] * X[:, 1] + 0.1 * rng.normal(size=3000)

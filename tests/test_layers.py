@@ -12,6 +12,7 @@ PACKAGE = ROOT / "python" / "scrimp"
 # A room may use the rooms on lower floors, and itself.
 PYTHON_FLOORS = [
     {"errors", "usage"},
+    {"atomic"},
     {"_core"},
     {"cost"},
     {"codecs"},

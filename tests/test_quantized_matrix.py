@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import scrimp
+from scrimp.errors import OutputError
 from scrimp.matrix import LEAF_ROWS, QuantizedMatrix
 
 BITS = [8, 4, 2, 1]
@@ -188,3 +189,8 @@ def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
         Q.save(path)
     assert path.read_bytes() == good
     assert os.listdir(tmp_path) == ["data.scrimp"]
+
+
+def test_saving_into_no_folder_is_an_output_error(tmp_path):
+    with pytest.raises(OutputError, match="there is no folder"):
+        QuantizedMatrix.from_array(rng.random((10, 3))).save(tmp_path / "no" / "data.scrimp")

@@ -12,6 +12,7 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
+from scrimp.atomic import replacing
 from scrimp.codecs import codec, codec_names, pack, unpack
 from scrimp.errors import InputError, OutputError
 from scrimp.tensor_file import (
@@ -20,7 +21,6 @@ from scrimp.tensor_file import (
     TensorInfo,
     dequantize_file,
     quantize_file,
-    replacing,
 )
 
 RNG = np.random.default_rng(0)
@@ -294,7 +294,7 @@ def test_full_disk_leaves_the_old_file(tmp_path):
         "import resource, signal, sys\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
-        "from scrimp.tensor_file import replacing\n"
+        "from scrimp.atomic import replacing\n"
         "from scrimp.errors import OutputError\n"
         "try:\n"
         "    with replacing(sys.argv[1]) as file:\n"

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar
 import typer
 
 import scrimp
+from scrimp.atomic import check_writable, replacing
 from scrimp.cli.launched import launch
 from scrimp.errors import BudgetExceeded, InputError, ScrimpError
-from scrimp.tensor_file import check_writable, replacing
 
 if TYPE_CHECKING:
     from rich.console import Console

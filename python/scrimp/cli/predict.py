@@ -25,9 +25,9 @@ def predict(model: ModelFile, data: TrainingFile, out: Out, json_file: JsonFile 
 
     Example: scrimp predict model.safetensors new.csv --out predictions.csv
     """
+    from scrimp.atomic import replacing
     from scrimp.cli.tabular import TabularModel
     from scrimp.cost import Meter
-    from scrimp.tensor_file import replacing
 
     check_outputs(out, json_file, inputs=[model, data])
     if out.suffix not in (".csv", ".npy"):

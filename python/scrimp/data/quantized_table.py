@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from scrimp.atomic import replacing
 from scrimp.data.batches import TableBatches, ahead
 from scrimp.data.encoder import TableEncoder
 from scrimp.data.scan import TASKS, Scan, labels_of
 from scrimp.data.table import Table
 from scrimp.errors import CodecError
 from scrimp.matrix import LEAF_ROWS, QuantizedMatrix, Ranges
-from scrimp.matrix.storage import Writer, load_targets, replacing
+from scrimp.matrix.storage import Writer, load_targets
 
 SCHEMA = "scrimp.quantized_table/1"
 CHUNK_BYTES = 16 << 20  # of float32 rows that become codes at once

@@ -16,6 +16,7 @@ from typing import Any
 
 import scrimp
 from scrimp import _core
+from scrimp.atomic import check_writable, replacing
 from scrimp.cost import Prices, format_usd
 from scrimp.demo.notes import notes
 from scrimp.demo.page import demo_page
@@ -23,7 +24,6 @@ from scrimp.demo.results import METRICS, DemoResult, RungResult, format_bytes
 from scrimp.demo.rung_process import PREPARE
 from scrimp.demo.rungs import Task, task_of
 from scrimp.errors import InputError, ScrimpError
-from scrimp.tensor_file import check_writable, replacing
 
 # Threads of boosting that spin while they wait made it five times slower on a busy machine.
 PATIENT = {"OMP_WAIT_POLICY": "passive"}

@@ -1,19 +1,21 @@
 """What the teacher says, row by row: asked in chunks, kept on disk under a hash of teacher and rows.
 
-The cache holds plain `.npy` files, written beside and renamed into place. Nothing is ever unpickled.
+The cache holds plain `.npy` files. Nothing is ever unpickled.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
+
+from scrimp.atomic import replacing
 
 FORMAT = b"scrimp.soft_targets/1"
 CHUNK_ROWS = 65_536
@@ -77,20 +79,15 @@ def soft_targets(
     if chunk_rows < 1:
         raise ValueError(f"chunk_rows must be at least 1, got {chunk_rows}")
     if cache is None:
-        return SoftTargets(_ask(teacher, X, method, chunk_rows, None), None, False)
+        return SoftTargets(np.concatenate(list(_answers(teacher, X, method, chunk_rows))), None, False)
     key = _key(teacher, X, method, cache_key)
     path = Path(cache) / f"{key}.npy"
     kept = _read(path, row_count(X))
     if kept is not None:
         return SoftTargets(kept, path, True)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".soft-", suffix=".npy", delete=False) as file:
-        beside = Path(file.name)
-    try:
-        _ask(teacher, X, method, chunk_rows, beside)
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
+    with replacing(path) as file:
+        _write(file, row_count(X), _answers(teacher, X, method, chunk_rows))
     fresh = _read(path, row_count(X))
     assert fresh is not None
     return SoftTargets(fresh, path, False)
@@ -106,29 +103,27 @@ def rows_of(X: Any, rows: slice) -> Any:
     return X.iloc[rows] if hasattr(X, "iloc") else X[rows]
 
 
-def _ask(teacher: Any, X: Any, method: str, chunk_rows: int, path: Path | None) -> npt.NDArray[np.float64]:
-    """Fill an array, in memory or in a file, with what the teacher says."""
+def _answers(teacher: Any, X: Any, method: str, chunk_rows: int) -> Iterator[npt.NDArray[np.float64]]:
+    """Ask about a chunk of rows at a time; at least once, since only an answer shows how wide it is."""
     ask = getattr(teacher, method, teacher)
     n = row_count(X)
-    out: npt.NDArray[np.float64] | None = None
+    width: tuple[int, ...] | None = None
     for start in range(0, max(n, 1), chunk_rows):
         rows = slice(start, min(start + chunk_rows, n))
         answer = _checked(ask(rows_of(X, rows)), rows)
-        if out is None:
-            out = _new_array(path, (n, *answer.shape[1:]))
-        if answer.shape[1:] != out.shape[1:]:
-            raise ValueError(f"teacher: from row {start} on {answer.shape[1:]}, before {out.shape[1:]}")
-        out[rows] = answer
-    assert out is not None
-    if isinstance(out, np.memmap):
-        out.flush()
-    return out
+        width = answer.shape[1:] if width is None else width
+        if answer.shape[1:] != width:
+            raise ValueError(f"teacher: from row {start} on {answer.shape[1:]}, before {width}")
+        yield answer
 
 
-def _new_array(path: Path | None, shape: tuple[int, ...]) -> npt.NDArray[np.float64]:
-    if path is None:
-        return np.empty(shape)
-    return np.lib.format.open_memmap(path, mode="w+", dtype=np.float64, shape=shape)
+def _write(file: BinaryIO, n: int, answers: Iterator[npt.NDArray[np.float64]]) -> None:
+    """Write answers as one .npy of n rows."""
+    for k, answer in enumerate(answers):
+        if k == 0:
+            layout = {"descr": "<f8", "fortran_order": False, "shape": (n, *answer.shape[1:])}
+            np.lib.format.write_array_header_1_0(file, layout)
+        file.write(np.ascontiguousarray(answer, "<f8").data)
 
 
 def _checked(answer: Any, rows: slice) -> npt.NDArray[np.float64]:

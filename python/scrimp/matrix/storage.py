@@ -10,19 +10,16 @@ float64[n]. The file ends there.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import struct
-import tempfile
-from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from scrimp import _core
+from scrimp.atomic import replacing
 from scrimp.errors import CodecError, InputError
 from scrimp.matrix.tree import LEAF_ROWS
 
@@ -149,7 +146,7 @@ class Writer:
 
 
 def save(Q: QuantizedMatrix, path: str | os.PathLike[str]) -> None:
-    """Write to a temporary file beside `path`, then rename."""
+    """Write all or nothing."""
     with replacing(path) as file:
         writer = Writer(file, Q.shape, _facts(Q))
         writer.add(Q)
@@ -158,21 +155,6 @@ def save(Q: QuantizedMatrix, path: str | os.PathLike[str]) -> None:
 
 def _facts(Q: QuantizedMatrix) -> dict[str, Any]:
     return {"bits": Q.bits, "rounding": Q.rounding, "seed": Q.seed, "first_row": Q.first_row}
-
-
-@contextlib.contextmanager
-def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    """Open a temporary file beside `path`, which it replaces if the block ends well."""
-    target = Path(path)
-    handle, temporary = tempfile.mkstemp(prefix=target.name, suffix=".part", dir=target.parent)
-    try:
-        with os.fdopen(handle, "w+b") as file:
-            yield file
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, target)
-    except BaseException:
-        os.unlink(temporary)
-        raise
 
 
 def load(path: str | os.PathLike[str], *, verify: bool) -> dict[str, Any]:
@@ -275,9 +257,3 @@ def _bytes_of(values: NDArray[np.float64]) -> bytes:
 
 def _aligned(position: int, alignment: int) -> int:
     return -(-position // alignment) * alignment
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

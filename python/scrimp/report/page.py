@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 
-from scrimp.tensor_file import replacing
+from scrimp.atomic import replacing
 
 STYLE = """
 :root { --ink: #1b1f24; --soft: #5c6670; --line: #d9dee3; --paper: #fff; --card: #f6f8fa;
@@ -75,10 +75,6 @@ class Page:
     def paragraph(self, text: str) -> None:
         """Add plain text."""
         self.parts.append(f"<p>{escape(text)}</p>")
-
-    def preformatted(self, text: str) -> None:
-        """Add text whose spaces matter."""
-        self.parts.append(f"<pre>{escape(text)}</pre>")
 
     def table(self, head: Sequence[Cell], rows: Sequence[Sequence[Cell]]) -> None:
         """Add a table; the first column is names."""

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from scrimp.atomic import replacing
 from scrimp.codecs import Codec, codec
 from scrimp.errors import InputError
-from scrimp.tensor_file.atomic import replacing
 from scrimp.tensor_file.recode import Rule, TensorReport, choose, measured_error
 from scrimp.tensor_file.safetensors import SafetensorsReader, TensorInfo
 

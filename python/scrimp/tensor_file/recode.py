@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from scrimp.atomic import replacing
 from scrimp.codecs import Codec, PacketInfo, codec, pack, packet_info, packet_nbytes, unpack
 from scrimp.errors import CodecError, InputError
-from scrimp.tensor_file.atomic import replacing
 from scrimp.tensor_file.safetensors import FLOATS, SafetensorsReader, SafetensorsWriter, TensorInfo, to_dtype
 
 METADATA_KEY = "scrimp.quantized"

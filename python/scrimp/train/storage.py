@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scrimp import _core
+from scrimp.atomic import replacing
 from scrimp.errors import InputError
-from scrimp.tensor_file import replacing
 
 Tensors = dict[str, NDArray[Any]]
 DOCUMENT = "scrimp"  # key of the JSON document in the safetensors metadata

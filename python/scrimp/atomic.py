@@ -13,7 +13,7 @@ from scrimp.errors import OutputError, ScrimpError
 
 
 @contextlib.contextmanager
-def replacing(path: str | Path) -> Iterator[BinaryIO]:
+def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """Open a temporary file beside `path`; it is synced and takes its place if the block ends well.
 
     A device or pipe (`/dev/stdout`) is written directly.
@@ -51,7 +51,7 @@ def replacing(path: str | Path) -> Iterator[BinaryIO]:
                 os.unlink(temporary)
 
 
-def check_writable(path: str | Path) -> None:
+def check_writable(path: str | os.PathLike[str]) -> None:
     """Raise OutputError, before any work is done, if a file cannot be put at `path`."""
     path = Path(path)
     if path.is_dir():
