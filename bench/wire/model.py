@@ -99,12 +99,6 @@ def power_seconds(n: int, hosts: int, link: Link, rank: int, pass_s: float, raw:
     return max(1.0, link.hosts_a_core) * pass_s * n + 2 * exchange
 
 
-def two_level_seconds(n: int, hosts: int, ranks: int, link: Link, spec: str, speed: Speed) -> float:
-    """`ranks` a host add exactly in shared memory (16 bytes a value at 20 GB/s), then hosts compress."""
-    inside = n * 16 / 20e9 if ranks > 1 else 0.0
-    return inside + scrimp_seconds(n, hosts, link, spec, speed)
-
-
 def faster(link: Link, mbit: float) -> Link:
     """Return the same at another rate."""
     return replace(link, mbit=mbit)

@@ -9,7 +9,6 @@ leaves them as they were.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
@@ -25,7 +24,6 @@ Op = Literal["mean", "sum"]
 Nonfinite = Literal["raise", "skip", "propagate"]
 Array = NDArray[Any]
 Floats = NDArray[np.float32]
-Commit = Callable[[], None]
 
 _CHUNK = 1 << 16  # values that are checked at once: they stay in cache
 
