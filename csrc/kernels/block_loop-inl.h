@@ -96,7 +96,7 @@ inline __attribute__((always_inline)) bool encode_group(std::size_t i, const Enc
   const float* x = run.x + i;
   if (run.feedback != Feedback::kNone) x = add_state(x, kValues, run.state + i, run.feedback, sent);
   leaf::absmax_of_blocks<C::kBlock>(x, top);
-  if (__builtin_expect(FastBlocks<C>::template encode<kStochastic>({x, top, *run.options, run.key, run.index + i}, b), 1)) {
+  if (__builtin_expect(FastBlocks<C>::template encode<kStochastic>({x, top, *run.options, run.key, run.index + i, run.stream}, b), 1)) {
     if (run.feedback != Feedback::kNone)
       for (std::uint32_t k = 0; k < kGroup; ++k) take_back<C>(sent + k * C::kBlock, b[k], run, i + k * C::kBlock);
     return true;
