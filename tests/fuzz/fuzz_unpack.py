@@ -19,24 +19,29 @@ GOLDEN = sorted((Path(__file__).resolve().parent.parent / "golden").glob("*.pack
 LARGEST_GROWTH = 1024  # values that one payload byte may stand for; topk with a tiny ratio is the worst
 
 
+_BYTES = (0, 1, 4, 127, 128, 255)
+_LENGTHS = tuple(struct.pack("<Q", n) for n in (0, 1, 2**31, 2**32, 2**60, 2**63, 2**64 - 1))
+_TIMES, _CUTS, _REPEATS = (1, 1, 1, 2, 4, 16), (1, 2, 8, 100), (1, 2, 8)
+
+
 def damage_bytes(whole: bytes, rng: random.Random, first: int) -> bytes:
     """Change, cut, repeat or insert a few bytes, most of them among the first."""
-    data = bytearray(whole)
-    for _ in range(rng.choice((1, 1, 1, 2, 4, 16))):
+    data, draw = bytearray(whole), rng.random  # a float scaled: randrange takes five times as long
+    for _ in range(_TIMES[int(draw() * 6)]):
         if not data:
             break
-        at = rng.randrange(min(len(data), first) if rng.random() < 0.8 else len(data))
-        kind = rng.randrange(5)
+        at = int(draw() * (min(len(data), first) if draw() < 0.8 else len(data)))
+        kind = int(draw() * 5)
         if kind == 0:
-            data[at] ^= 1 << rng.randrange(8)
+            data[at] ^= 1 << int(draw() * 8)
         elif kind == 1:
-            data[at] = rng.choice((0, 1, 4, 127, 128, 255))
+            data[at] = _BYTES[int(draw() * 6)]
         elif kind == 2:
-            del data[at : at + rng.choice((1, 2, 8, 100))]
+            del data[at : at + _CUTS[int(draw() * 4)]]
         elif kind == 3:
-            data[at:at] = data[at : at + rng.choice((1, 2, 8))]
+            data[at:at] = data[at : at + _REPEATS[int(draw() * 3)]]
         else:
-            data[at : at + 8] = struct.pack("<Q", rng.choice((0, 1, 2**31, 2**32, 2**60, 2**63, 2**64 - 1)))
+            data[at : at + 8] = _LENGTHS[int(draw() * 7)]
     return bytes(data)
 
 

@@ -1,15 +1,20 @@
 #!/usr/bin/env bash
 # Usage: tests/fuzz/run.sh [SECONDS]. Fuzzes every native decode under ASan and UBSan (clang, libFuzzer), then unpack and
-# the readers of files (Python, if scrimp is installed). Ends with 1 at the first finding. FUZZ_BUILD keeps the build;
-# SCRIMP_ISA chooses kernels.
+# the readers of files, in Python on a module with the same instruments (needs numpy, pybind11, safetensors). Ends with 1
+# at the first finding. FUZZ_BUILD keeps the build; SCRIMP_ISA chooses kernels.
 set -euo pipefail
 seconds=${1:-20}
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 build=${FUZZ_BUILD:-$(mktemp -d)}
 compiler=$(command -v clang++-14 || command -v clang++)
+options=(-DSCRIMP_PYTHON=OFF) targets=(fuzz_decode)
+if python -c 'import numpy, pybind11, safetensors' 2>/dev/null; then
+  options=(-DSCRIMP_PYTHON=ON "-Dpybind11_DIR=$(python -m pybind11 --cmakedir)")
+  targets+=(_core)
+fi
 cmake -S "$root" -B "$build" -G Ninja -DCMAKE_CXX_COMPILER="$compiler" -DCMAKE_BUILD_TYPE=RelWithDebInfo \
-  -DSCRIMP_PYTHON=OFF -DSCRIMP_FUZZ=ON -DSCRIMP_SANITIZE=address,undefined >/dev/null
-ninja -C "$build" fuzz_decode >/dev/null
+  "${options[@]}" -DSCRIMP_FUZZ=ON -DSCRIMP_SANITIZE=address,undefined >/dev/null
+ninja -C "$build" "${targets[@]}" >/dev/null
 mkdir -p "$build/corpus"
 log=$build/fuzz_decode.log
 if ! "$build/tests/fuzz/fuzz_decode" -max_total_time="$seconds" -max_len=2048 -print_final_stats=1 "$build/corpus" >"$log" 2>&1; then
@@ -17,7 +22,14 @@ if ! "$build/tests/fuzz/fuzz_decode" -max_total_time="$seconds" -max_len=2048 -p
   exit 1
 fi
 grep -E "stat::number_of_executed_units|DONE" "$log"
-if python -c 'import scrimp' 2>/dev/null; then
-  python "$root/tests/fuzz/fuzz_unpack.py" "$seconds"
-  python "$root/tests/fuzz/fuzz_files.py" "$seconds"
-fi
+[ "${#targets[@]}" -gt 1 ] || exit 0
+
+# A copy of the package beside the instrumented module; -S, or an editable install would come first.
+mkdir -p "$build/package"
+cp -r "$root/python/scrimp" "$build"/_core*.so "$build/package/"
+mv "$build"/package/_core*.so "$build/package/scrimp/"
+path=$build/package:$(python -c 'import sys; print(":".join(filter(None, sys.path)))')
+runtime=$("$compiler" -print-file-name="libclang_rt.asan-$(uname -m).so")
+for reader in fuzz_unpack fuzz_files; do
+  LD_PRELOAD=$runtime ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=$path python -S "$root/tests/fuzz/$reader.py" "$seconds"
+done
