@@ -24,6 +24,7 @@ class Inputs(NamedTuple):
     ----------
     X : float array[n, d], int8 array[n, d] or QuantizedMatrix
     y : float64[n, k]
+        Or float32, where `training_rows` was told to leave them so.
     weight : float64[n] or None
     vector : bool
         Whether y came as a vector.
@@ -53,9 +54,20 @@ class Labels(NamedTuple):
 
 
 def training_rows(
-    estimator: Any, X: Any, y: Any, sample_weight: Any, *, reset: bool = True, one_output: bool = False
+    estimator: Any,
+    X: Any,
+    y: Any,
+    sample_weight: Any,
+    *,
+    reset: bool = True,
+    one_output: bool = False,
+    as_they_are: bool = False,
 ) -> Inputs:
-    """Check and convert what `fit` was given; int8 rows and a QuantizedMatrix stay as they are."""
+    """Check and convert what `fit` was given; int8 rows and a QuantizedMatrix stay as they are.
+
+    With `as_they_are` targets in float32 do too, and rows of a mapped file are not looked through for NaN and
+    infinity: the caller does that, with `check_mapped` or on its way.
+    """
     if is_codes(X):
         rows = code_rows(estimator, X, reset=reset)
         targets = check_array(y, dtype=np.float64, ensure_2d=False, input_name="y")
@@ -72,9 +84,11 @@ def training_rows(
             y_numeric=True,
             ensure_all_finite=not is_mapped(X),
         )
-        if is_mapped(X):
-            column_ranges(rows)
-    targets = np.asarray(column_or_1d(targets, warn=True) if one_output else targets, np.float64)
+        if not as_they_are:
+            check_mapped(rows)
+    narrow = as_they_are and getattr(targets, "dtype", None) == np.float32
+    dtype = np.float32 if narrow else np.float64
+    targets = np.asarray(column_or_1d(targets, warn=True) if one_output else targets, dtype)
     weight = _weights(sample_weight, rows.shape[0])
     return Inputs(rows, targets.reshape(len(targets), -1), weight, targets.ndim == 1)
 
@@ -135,8 +149,7 @@ def _labelled(estimator: Any, X: Any, y: Any, reset: bool) -> tuple[Any, NDArray
     else:
         finite = not is_mapped(X)
         rows, labels = validate_data(estimator, X, y, reset=reset, dtype=FLOATS, ensure_all_finite=finite)
-        if not finite:
-            column_ranges(rows)
+        check_mapped(rows)
     check_classification_targets(labels)
     return rows, column_or_1d(labels, warn=True)
 
@@ -199,6 +212,12 @@ def prediction_rows(estimator: Any, X: Any, *, reset: bool = False) -> Any:
 def is_mapped(X: Any) -> bool:
     """Whether rows lie in a file: they are checked a batch at a time, NaN and infinity are an InputError."""
     return isinstance(X, np.memmap)
+
+
+def check_mapped(X: Any) -> None:
+    """Raise InputError, naming the first, if rows of a mapped file hold NaN or infinity."""
+    if is_mapped(X):
+        column_ranges(X)
 
 
 def is_codes(X: Any) -> bool:

@@ -20,6 +20,7 @@ from scrimp.linear_model.inputs import (
     DOUBLE_SIZES,
     Inputs,
     check_columns,
+    check_mapped,
     check_targets,
     prediction_rows,
     training_rows,
@@ -76,7 +77,7 @@ class LeastSquares(GradientFit, Persistent, MultiOutputMixin, RegressorMixin, Ba
         """
         started = time.perf_counter()
         known = known_before(self, init)
-        inputs = training_rows(self, X, y, sample_weight)
+        inputs = training_rows(self, X, y, sample_weight, as_they_are=True)
         alpha = self._alpha(inputs.y.shape[1])
         self._check_options()
         n, d = inputs.X.shape
@@ -86,7 +87,8 @@ class LeastSquares(GradientFit, Persistent, MultiOutputMixin, RegressorMixin, Ba
         units = _units_of(inputs.y)
         known = for_rows(known, self, d)
         known = known if known is None else known.for_outputs(len(alpha)).in_units(units)
-        solution, usage = solve(inputs._replace(y=inputs.y / units), alpha, choice, started, known)
+        scaled = inputs if (units == 1).all() else inputs._replace(y=inputs.y / units)
+        solution, usage = solve(scaled, alpha, choice, started, known)
         solution = solution._replace(w=solution.w * units, y_mean=solution.y_mean * units)
         self._finish(solution, inputs, f"{choice.solver}: {choice.reason}", usage)
         self._online = None
@@ -132,6 +134,8 @@ class LeastSquares(GradientFit, Persistent, MultiOutputMixin, RegressorMixin, Ba
             start=None if known is None else known.coef.T.copy(),
         )
         finds_ranges = options.gram and inputs.weight is None and not fits_one_leaf(inputs.X, options)
+        if not finds_ranges or self.workers > 1:  # a worker would not name the row
+            check_mapped(inputs.X)
         if not finds_ranges:
             check_columns(inputs.X, DOUBLE_SIZES)
         checkpoint = None if self.checkpoint is None else os.fspath(self.checkpoint)
@@ -165,6 +169,8 @@ class LeastSquares(GradientFit, Persistent, MultiOutputMixin, RegressorMixin, Ba
         self, inputs: Inputs, alpha: NDArray[np.float64], choice: Choice, started: float, known: Known | None
     ) -> tuple[NormalSolution, Usage]:
         """Fit with `minimize`, standardized without touching the rows."""
+        check_mapped(inputs.X)
+        inputs = inputs._replace(y=np.asarray(inputs.y, np.float64))
         found = self._by_loss(inputs, "squared", alpha, choice.solver, known=known)
         self._warn_if_short(found, choice.solver, len(inputs.y))
         objective = found.objective
@@ -184,9 +190,10 @@ class LeastSquares(GradientFit, Persistent, MultiOutputMixin, RegressorMixin, Ba
             self.intercept_ = 0.0
 
 
-def _units_of(y: NDArray[np.float64]) -> NDArray[np.float64]:
+def _units_of(y: NDArray[np.float32 | np.float64]) -> NDArray[np.float64]:
     """Return a power of two for each output, near its largest value where squares might not be finite."""
-    _, exponent = np.frexp(np.abs(y).max(axis=0))
+    largest = np.maximum(y.max(axis=0), -y.min(axis=0)).astype(np.float64)
+    _, exponent = np.frexp(largest)
     return np.ldexp(1.0, np.where(np.abs(exponent) > USUAL_EXPONENT, exponent - 1, 0))
 
 

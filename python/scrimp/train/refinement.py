@@ -14,8 +14,10 @@ import numpy as np
 
 from scrimp.train.dense import Matrix
 
-WINDOW = 40  # iterations whose steps tell of the smallest eigenvalue
-TINY = 1e-3  # the least that it is taken for: errors below are rounding's
+WINDOW = 40  # iterations whose steps tell of the eigenvalues
+TINY = 1e-3  # the least that the smallest is taken for: errors below are rounding's
+SHRINKS = 0.1  # M is good enough to go on without another look if M⁻¹A is this near to the identity …
+MARGIN = 4.0  # … and that error is small enough so many times over
 
 
 class Ask(NamedTuple):
@@ -84,11 +86,17 @@ def refine(
     Returns
     -------
     Refined
+
+    Notes
+    -----
+    With a good M the last correction M⁻¹r is not looked at: what the passes before have shown of M⁻¹A tells
+    how much of the error it leaves.
     """
     r = -(yield Ask("residual", (w,))) - alpha * w
     z = solve(r)
     p, rz = z, _inner(r, z)
-    error, passes = float(relative_errors(z, w, scale).max(initial=0.0)), 1
+    errors, passes = relative_errors(z, w, scale), 1
+    error = float(errors.max(initial=0.0))
     lanczos = Lanczos()
     while error > tol and passes < max_iter:
         q = (yield Ask("product", (p,))) + alpha * p
@@ -101,7 +109,11 @@ def refine(
         ratio = _ratio(rz, before)
         p = z + ratio * p
         lanczos.add(step, ratio)
-        error, passes = lanczos.worst(relative_errors(z, w, scale)), passes + 1
+        errors, errors_before, passes = relative_errors(z, w, scale), errors, passes + 1
+        error = lanczos.worst(errors)
+        left = lanczos.worst_corrected(errors, errors_before)
+        if left <= tol < error:
+            return Refined(w + z, left, passes)
     return Refined(w, error, passes)
 
 
@@ -135,19 +147,30 @@ class Lanczos:
         if not len(errors):
             return 0.0
         output = int(np.argmax(errors))
-        return float(errors[output]) / min(1.0, self._smallest_eigenvalue(output))
+        return float(errors[output]) / min(1.0, max(self._eigenvalues(output)[0], TINY))
 
-    def _smallest_eigenvalue(self, output: int) -> float:
+    def worst_corrected(self, errors: Matrix, before: Matrix) -> float:
+        """Return what M⁻¹r leaves of the errors, worst output: inf unless M is a good preconditioner.
+
+        It leaves as much as I − M⁻¹A does of any vector; the last pass and the eigenvalues seen say how much.
+        """
+        if not len(errors):
+            return 0.0
+        shrinks = np.array([np.abs(1 - self._eigenvalues(output)).max() for output in range(len(errors))])
+        shrinks = np.maximum(shrinks, _ratio(errors, before))
+        return MARGIN * float((shrinks * errors).max()) if shrinks.max() <= SHRINKS else np.inf
+
+    def _eigenvalues(self, output: int) -> Matrix:
         steps, ratios = (np.array([a[output] for a in values]) for values in (self._steps, self._ratios))
         count = int(np.argmin(np.append(steps > 0, False)))  # outputs that are done step no more
         if not count:
-            return 1.0
+            return np.ones(1)
         steps, ratios = steps[:count], ratios[:count]
         diagonal = 1 / steps
         diagonal[1:] += ratios[:-1] / steps[:-1]
         beside = np.sqrt(ratios[:-1]) / steps[:-1]
-        values = np.linalg.eigvalsh(np.diag(diagonal) + np.diag(beside, 1) + np.diag(beside, -1))
-        return max(float(values[0]), TINY)
+        values: Matrix = np.linalg.eigvalsh(np.diag(diagonal) + np.diag(beside, 1) + np.diag(beside, -1))
+        return values
 
 
 def _inner(a: Matrix, b: Matrix) -> Matrix:

@@ -36,7 +36,7 @@ class SharedRows:
         All ranks call the same methods in the same order.
     X : float array[n, d], int8 array[n, d] or QuantizedMatrix
         All rows; this rank's are a contiguous run of leaves.
-    y : float64[n, k]
+    y : float32 or float64[n, k]
     sample_weight : float64[n] or None
     seed, threads : int
     """
@@ -90,7 +90,7 @@ class SharedRows:
     def moments(self) -> tuple[Matrix, Matrix]:
         """Return exact weighted means of the columns (of the original rows, if known) and of y."""
         zero = np.zeros((self.d, 1))
-        ones = np.full((len(self.y), 1), -1.0)  # squared loss at w = 0, b = 0: the gradient is Σ w·x·(0 − y)
+        ones = np.broadcast_to(-1.0, (len(self.y), 1))  # squared loss at w = 0, b = 0: the gradient is Σ w·x·(0 − y)
         x_sums = self._tree(self._gradient(zero, 0.0, ones))
         y_sums = self._tree(_leaf_sums(self.y, self.weight, self.first_row))
         total = x_sums[: self.d]
@@ -143,7 +143,8 @@ class SharedRows:
         """Return A·v, or A·v − b, of the centred columns: float64[d, k]."""
         bias = (self._y_mean if residual else 0.0) - self._mean @ v
         d, k = v.shape
-        total = self._tree(self._gradient(v, bias, self.y if residual else np.zeros((len(self.y), k))))
+        zeros = np.broadcast_to(0.0, (len(self.y), k))
+        total = self._tree(self._gradient(v, bias, self.y if residual else zeros))
         return total[: d * k].reshape(d, k) - np.outer(self._mean, total[d * k : d * k + k])
 
     def _sums(self, x: Any, y: Matrix, weight: Matrix | None, shift: Matrix | None = None) -> GramSums:
@@ -195,7 +196,7 @@ def _rows_of(X: Any, begin: int, end: int) -> Any:
 
 def _leaf_sums(y: Matrix, weight: Matrix | None, first_row: int) -> TreeSum:
     """Return Σ w·y by leaf."""
-    values = y if weight is None else y * weight[:, None]
     starts = range(0, len(y), LEAF_ROWS)
-    sums = np.array([values[i : i + LEAF_ROWS].sum(axis=0) for i in starts]).reshape(len(starts), y.shape[1])
-    return TreeSum.from_leaves(sums, first_row // LEAF_ROWS)
+    leaves = ((slice(i, i + LEAF_ROWS), y[i : i + LEAF_ROWS].astype(np.float64)) for i in starts)
+    sums = [(leaf if weight is None else leaf * weight[rows, None]).sum(axis=0) for rows, leaf in leaves]
+    return TreeSum.from_leaves(np.array(sums).reshape(len(starts), y.shape[1]), first_row // LEAF_ROWS)
