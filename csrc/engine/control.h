@@ -21,13 +21,14 @@ enum Lane { kSent, kCombined, kTaken, kLanes };
 
 constexpr std::uint64_t kElsewhere = ~std::uint64_t{0};
 
+// Two cache lines: what changes while the rank waits or dies, which peers look at all the time, and what it does.
 struct alignas(64) RankState {
-  std::atomic<std::uint32_t> doorbell;  // futex word: rung whenever something this rank may wait for has changed
+  std::atomic<std::uint32_t> doorbell;  // futex word: changes when it sleeps and something it may wait for has changed
   std::atomic<std::uint32_t> sleeping;
   std::atomic<std::uint32_t> phase;
   std::atomic<std::int32_t> pid;
-  std::atomic<std::uint64_t> barriers;   // barriers this rank has entered
   std::atomic<std::uint64_t> beats;      // grows while it waits: who does not beat is computing, stopped or dead
+  alignas(64) std::atomic<std::uint64_t> barriers;  // barriers this rank has entered
   std::atomic<std::uint64_t> operation;  // how many operations it has entered << 32 | tag of the last
   std::atomic<std::uint64_t> done[kLanes];   // chunks that it is through with, by lane, over all operations
   std::atomic<std::uint64_t> array;      // where its array of the present operation lies in its arena, or kElsewhere

@@ -108,8 +108,9 @@ std::byte* Group::ring_data(int from, int to) const { return bytes_ + (from * si
 
 void Group::ring_doorbell(int rank) {
   RankState& peer = state(rank);
+  if (!peer.sleeping.load()) return;  // it looks again after it has said that it sleeps
   peer.doorbell.fetch_add(1);
-  if (peer.sleeping.load()) futex_wake_all(peer.doorbell);
+  futex_wake_all(peer.doorbell);
 }
 
 void Group::ring_all() {
@@ -178,7 +179,7 @@ Progress Group::sleep(Waitable& what, double& waited_s, double timeout_s, const 
   me.beats.fetch_add(1);
   const std::uint32_t seen = me.doorbell.load();
   me.sleeping.store(1);
-  // A ring before this store is seen by advance(); one after it changes the word that futex_wait compares.
+  // What changed before this store is seen by advance(); who changes it later rings, and futex_wait compares the word.
   Progress progress = what.advance();
   const auto start = clock::now();
   bool interrupted = false;
@@ -297,7 +298,7 @@ struct Chunks final : Waitable {
     return Progress::kDone;
   }
   bool waits_for(int rank) const override {
-    return rank != group.rank_ && group.state(rank).done[lane].load(std::memory_order_acquire) < count;
+    return rank != group.rank_ && group.state(rank).done[lane].load() < count;
   }
   const Group& group;
   Lane lane;

@@ -53,4 +53,29 @@ void divide(T* total, std::size_t n, int size) {
   }
 }
 
+// total = a + b, and over `divisor`, in one pass; whether it is finite. `total` is `a` or apart from both.
+template <class T>
+bool sum_last(const T* a, const T* b, std::size_t n, int divisor, T* total) {
+  if constexpr (std::is_integral_v<T>) {
+    sum(a, b, n, total);
+    return true;
+  } else {
+    if (!std::has_single_bit(static_cast<unsigned>(divisor))) {
+      sum(a, b, n, total);
+      divide(total, n, divisor);
+      return all_finite(total, n);
+    }
+    using Bits = std::conditional_t<sizeof(T) == 4, std::uint32_t, std::uint64_t>;
+    constexpr Bits kExponent = sizeof(T) == 4 ? Bits{0x7f800000u} : static_cast<Bits>(0x7ff0000000000000ull);
+    const T reciprocal = T{1} / static_cast<T>(divisor);
+    Bits bad = 0;
+    for (std::size_t i = 0; i < n; ++i) {
+      const T value = (a[i] + b[i]) * reciprocal;
+      total[i] = value;
+      bad |= static_cast<Bits>((std::bit_cast<Bits>(value) & kExponent) == kExponent);
+    }
+    return !bad;
+  }
+}
+
 }  // namespace scrimp

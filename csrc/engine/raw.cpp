@@ -1,9 +1,8 @@
-// Collectives of plain numbers. Small all-reduces go through the outboxes, with two barriers. Large ones go to their
-// owners and back chunk by chunk, through slots that stay in the caches: then memory is read once and written twice (the
-// array, and what was there before; once without undo), not read twice and written two and a half times. That needs a core
-// for every rank: who waits for a rank that does not run stands still soon (beside other programs, 64 MiB took 30 to 50 ms
-// instead of 16), so ranks that waited long do the next ones with two barriers. Arrays that lie in the segment are read where
-// they are.
+// Collectives of plain numbers. All-reduces of at least kChunkedNbytes go to their owners and back chunk by chunk, through
+// slots that stay in the caches: memory is read once and written twice (the array, and what was there before; once without
+// undo). That needs a core for every rank: who waits for a rank that does not run stands still soon (beside other programs,
+// 64 MiB took 30 to 50 ms instead of 16), so ranks that waited long do the next ones with two barriers, as small ones do, and
+// as ranks that share cores do. Arrays that lie in the segment are read where they are.
 #include <cstring>
 #include <vector>
 
@@ -16,27 +15,31 @@
 namespace scrimp {
 namespace {
 
-// From here on all-reduces go chunk by chunk (4 MiB: 0.33 ms against 0.29 with two barriers; 16 MiB: 2.1 against 2.8), or
-// are read where they lie (1 MiB: 0.06 ms against 0.07).
-constexpr std::size_t kChunkedNbytes = std::size_t{8} << 20, kSharedNbytes = std::size_t{512} << 10;
-constexpr std::size_t kSlotNbytes = std::size_t{32} << 10;    // a chunk; times kDepth and the peers: the L2 cache
-constexpr std::size_t kDepth = 4;                             // chunks that a rank may be ahead of its peers
-constexpr std::size_t kPiece = 2048;                          // values that are summed at once: they stay in the L1 cache
+constexpr std::size_t kChunkedNbytes = std::size_t{8} << 20;
+constexpr std::size_t kSharedNbytes = std::size_t{512} << 10;  // from here on arrays are read where they lie
+constexpr std::size_t kSlotNbytes = std::size_t{64} << 10;     // a chunk
+constexpr std::size_t kDepth = 4;                              // slots for each peer: more than the chunks under way
+constexpr std::size_t kPiece = 2048;                           // values that are summed at once: they stay in the L1 cache
 
 Range part_of(Range slice, std::size_t chunk, std::size_t values) {
   const std::size_t begin = std::min(slice.end, slice.begin + chunk * values);
   return {begin, std::min(slice.end, begin + values)};
 }
 
-// total = the sum (or mean) of parts[rank][at, at + count) in the order of ranks; whether it is finite.
+// total = the sum (or mean) of parts[rank][at, at + count) in the order of ranks; whether it is finite. `total` is none
+// of them.
 template <class T>
 bool reduce(const std::vector<const T*>& parts, std::size_t at, std::size_t count, bool mean, T* total) {
-  const int size = static_cast<int>(parts.size());
-  if (size == 1) std::memcpy(total, parts[0] + at, count * sizeof(T));
-  if (size > 1) sum(parts[0] + at, parts[1] + at, count, total);
-  for (std::size_t rank = 2; rank < parts.size(); ++rank) add(total, parts[rank] + at, count);
-  if (mean) divide(total, count, size);
-  return all_finite(total, count);
+  const std::size_t last = parts.size() - 1;
+  if (last == 0) {
+    std::memcpy(total, parts[0] + at, count * sizeof(T));
+    return all_finite(total, count);
+  }
+  const int divisor = mean ? static_cast<int>(parts.size()) : 1;
+  if (last == 1) return sum_last(parts[0] + at, parts[1] + at, count, divisor, total);
+  sum(parts[0] + at, parts[1] + at, count, total);
+  for (std::size_t rank = 2; rank < last; ++rank) add(total, parts[rank] + at, count);
+  return sum_last(total, parts[last] + at, count, divisor, total);
 }
 
 // Where what changes is kept, if the call wants it back.
@@ -56,8 +59,9 @@ bool heard(const Group& group, std::uint32_t word) {
 
 Outcome outcome_heard(const Group& group) { return {heard(group, kNonfiniteWord) ? Outcome::kNonfinite : Outcome::kFinite}; }
 
-// Slices go to their owners, and results come back, through kDepth slots for each peer. What is sent, combined and taken
-// is always three neighbouring chunks, so that waits are rare and lines are still in the cache when they are written.
+// Slices go to their owners through kDepth slots for each peer, and results come back in the same slots: who writes a line
+// has read it right before, so that it lies in his cache and no store waits for another core. What is sent, combined and taken
+// is always three neighbouring chunks: waits are rare, and lines of the array are still in the cache when they are written.
 template <class T>
 class Conveyor {
  public:
@@ -69,9 +73,8 @@ class Conveyor {
       slices_.push_back(shard(call.n, size_, rank, call.block));
       n_chunks_ = std::max(n_chunks_, (slices_.back().size() + values_ - 1) / values_);
     }
-    for (const Lane lane : {kSent, kCombined, kTaken}) before_[lane] = group.chunks_done(lane);
-    const std::size_t nbytes = kSlotNbytes * kDepth * static_cast<std::size_t>(size_);
-    for (int rank = 0; rank < size_; ++rank) boxes_.push_back(rank == rank_ ? group.outbox(rank_, Group::kChunks, nbytes) : nullptr);
+    for (const Lane lane : {kSent, kCombined}) before_[lane] = group.chunks_done(lane);
+    for (int rank = 0; rank < size_; ++rank) boxes_.push_back(rank == rank_ ? open(rank) : nullptr);
   }
 
   Outcome run() {
@@ -92,42 +95,45 @@ class Conveyor {
   }
 
  private:
-  // Slot `to` of `from`: what is sent to a peer; its own: the result.
+  std::byte* open(int rank) { return group_.outbox(rank, Group::kChunks, kSlotNbytes * kDepth * static_cast<std::size_t>(size_)); }
+
+  // What `from` sends to `to`, and then what `to` has made of it.
   T* slot(int from, int to, std::size_t chunk) const {
     const std::size_t index = chunk % kDepth * static_cast<std::size_t>(size_) + static_cast<std::size_t>(to);
     return reinterpret_cast<T*>(boxes_[static_cast<std::size_t>(from)] + index * kSlotNbytes);
   }
 
-  // Waits until all peers are through with chunk - late, the last one that lay where `chunk` goes or is needed.
-  void await(Lane lane, std::size_t chunk, std::size_t late, const std::string& label) {
-    if (chunk >= late) group_.await_chunk(lane, before_[lane] + chunk - late + 1, label);
+  Range part(int owner, std::size_t chunk) const { return part_of(slices_[static_cast<std::size_t>(owner)], chunk, values_); }
+
+  void await(Lane lane, std::size_t chunk, const std::string& label) {
+    group_.await_chunk(lane, before_[lane] + chunk + 1, label);
   }
 
+  // The slots are free: what lay in them kDepth chunks ago has been taken.
   void send(std::size_t chunk) {
-    await(kCombined, chunk, kDepth, to_owner_);
     for (int step = 1; step < size_; ++step) {
-      const int peer = (rank_ + step) % size_;
-      const Range part = part_of(slices_[static_cast<std::size_t>(peer)], chunk, values_);
-      undo_.save(part.begin, part.size());
-      if (part.size()) std::memcpy(slot(rank_, peer, chunk), x_ + part.begin, part.size() * sizeof(T));
+      const int owner = (rank_ + step) % size_;
+      const Range range = part(owner, chunk);
+      undo_.save(range.begin, range.size());
+      if (range.size()) std::memcpy(slot(rank_, owner, chunk), x_ + range.begin, range.size() * sizeof(T));
     }
     group_.finish_chunk(kSent);
   }
 
   bool combine(std::size_t chunk) {
-    await(kSent, chunk, 0, to_owner_);
+    await(kSent, chunk, to_owner_);
     if (chunk == 0) open_peers();
-    await(kTaken, chunk, kDepth, to_owner_);
-    const Range part = part_of(slices_[static_cast<std::size_t>(rank_)], chunk, values_);
+    const Range range = part(rank_, chunk);
     std::vector<const T*> parts;
-    for (int rank = 0; rank < size_; ++rank) parts.push_back(rank == rank_ ? x_ + part.begin : slot(rank, rank_, chunk));
-    T* result = slot(rank_, rank_, chunk);
+    for (int rank = 0; rank < size_; ++rank) parts.push_back(rank == rank_ ? x_ + range.begin : slot(rank, rank_, chunk));
+    T total[kPiece];
     bool finite = true;
-    for (std::size_t i = 0; i < part.size(); i += kPiece) {
-      const std::size_t count = std::min(kPiece, part.size() - i);
-      undo_.save(part.begin + i, count);
-      finite &= reduce(parts, i, count, call_.mean, result + i);
-      std::memcpy(x_ + part.begin + i, result + i, count * sizeof(T));
+    for (std::size_t i = 0; i < range.size(); i += kPiece) {
+      const std::size_t count = std::min(kPiece, range.size() - i);
+      undo_.save(range.begin + i, count);
+      finite &= reduce(parts, i, count, call_.mean, total);
+      for (int rank = 0; rank < size_; ++rank)
+        std::memcpy((rank == rank_ ? x_ + range.begin : slot(rank, rank_, chunk)) + i, total, count * sizeof(T));
     }
     group_.finish_chunk(kCombined);
     return finite;
@@ -135,19 +141,16 @@ class Conveyor {
 
   void open_peers() {
     group_.check_operations(to_owner_);
-    const std::size_t nbytes = kSlotNbytes * kDepth * static_cast<std::size_t>(size_);
     for (int rank = 0; rank < size_; ++rank)
-      if (rank != rank_) boxes_[static_cast<std::size_t>(rank)] = group_.outbox(rank, Group::kChunks, nbytes);
+      if (rank != rank_) boxes_[static_cast<std::size_t>(rank)] = open(rank);
   }
 
   void take(std::size_t chunk) {
-    await(kCombined, chunk, 0, from_owner_);
+    await(kCombined, chunk, from_owner_);
     for (int owner = 0; owner < size_; ++owner) {
-      if (owner == rank_) continue;
-      const Range part = part_of(slices_[static_cast<std::size_t>(owner)], chunk, values_);
-      if (part.size()) std::memcpy(x_ + part.begin, slot(owner, owner, chunk), part.size() * sizeof(T));
+      const Range range = part(owner, chunk);
+      if (owner != rank_ && range.size()) std::memcpy(x_ + range.begin, slot(rank_, owner, chunk), range.size() * sizeof(T));
     }
-    group_.finish_chunk(kTaken);
   }
 
   Group& group_;
@@ -230,26 +233,28 @@ class TwoBarriers {
         slots_(group, call, shards(group, call), Filled::kAll, [](std::size_t n) { return n * sizeof(T); }) {}
 
   Outcome all_reduce(T* x) {
-    const Outcome outcome = reduce_own(slot(group_.rank(), group_.rank()));
+    const Outcome outcome = reduce_own();
     if (outcome.kind == Outcome::kFinite || call_.write_nonfinite)
-      for (int owner = 0; owner < group_.size(); ++owner) copy(x + slots_.range(owner).begin, slot(owner, owner), slots_.range(owner));
+      for (int owner = 0; owner < group_.size(); ++owner) copy(x + slots_.range(owner).begin, result_of(owner), slots_.range(owner));
     return outcome;
   }
 
   Outcome reduce_scatter(T* out) {
-    const T* result = slot(group_.rank(), group_.rank());
-    const Outcome outcome = reduce_own(slot(group_.rank(), group_.rank()));
-    if (outcome.kind == Outcome::kFinite || call_.write_nonfinite) copy(out, result, slots_.own());
+    const Outcome outcome = reduce_own();
+    if (outcome.kind == Outcome::kFinite || call_.write_nonfinite) copy(out, result_of(group_.rank()), slots_.own());
     return outcome;
   }
 
  private:
   T* slot(int from, int to) const { return reinterpret_cast<T*>(slots_.slot(from, to)); }
 
+  // Of two ranks, the result of one lies where it got the other's values, as on the conveyor.
+  T* result_of(int owner) const { return slot(group_.size() == 2 ? 1 - owner : owner, owner); }
+
   void copy(T* to, const T* from, Range range) { copy_out(to, from, range.size() * sizeof(T), call_.n * sizeof(T)); }
 
   // Returns what all ranks say of their results.
-  Outcome reduce_own(T* result) {
+  Outcome reduce_own() {
     const int rank = group_.rank();
     for (int peer = 0; peer < group_.size(); ++peer)
       if (peer != rank) copy(slot(rank, peer), x_ + slots_.range(peer).begin, slots_.range(peer));
@@ -257,6 +262,7 @@ class TwoBarriers {
     slots_.open_peers();
     std::vector<const T*> parts;
     for (int peer = 0; peer < group_.size(); ++peer) parts.push_back(peer == rank ? x_ + slots_.own().begin : slot(peer, rank));
+    T* result = result_of(rank);
     T total[kPiece];
     for (std::size_t i = 0; i < slots_.own().size(); i += kPiece) {
       const std::size_t count = std::min(kPiece, slots_.own().size() - i);

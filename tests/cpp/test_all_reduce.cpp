@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "engine/collectives.h"
+#include "engine/numeric.h"
 
 namespace scrimp {
 namespace {
@@ -40,6 +41,29 @@ TEST(AllReduce, RawSumsOfAllLengthsInAnyOrderOfSizes) {
         for (std::size_t i = 0; i < n; ++i) ASSERT_EQ(x[i], value(0, i) + value(1, i) + (size > 2 ? value(2, i) : 0));
       }
     });
+}
+
+template <class T>
+void expect_last_sum_equals_its_parts(int divisor, T special) {
+  std::vector<T> a(133), b(133), total(133);
+  for (std::size_t i = 0; i < a.size(); ++i) a[i] = static_cast<T>(value(0, i)), b[i] = static_cast<T>(value(1, i + 5));
+  b[131] = special;
+  std::vector<T> expected(133);
+  sum(a.data(), b.data(), a.size(), expected.data());
+  divide(expected.data(), expected.size(), divisor);
+  EXPECT_EQ(sum_last(a.data(), b.data(), a.size(), divisor, total.data()), all_finite(expected.data(), expected.size()));
+  EXPECT_EQ(std::memcmp(total.data(), expected.data(), total.size() * sizeof(T)), 0);
+  sum_last(a.data(), b.data(), a.size(), divisor, a.data());  // total may be a
+  EXPECT_EQ(std::memcmp(a.data(), expected.data(), total.size() * sizeof(T)), 0);
+}
+
+TEST(AllReduce, TheLastSumDividesAndJudgesAsTheStepsApartDo) {
+  for (const int divisor : {1, 2, 3, 8}) {
+    for (const float special : {0.f, 3e38f, std::numeric_limits<float>::infinity(), std::numeric_limits<float>::quiet_NaN()}) {
+      expect_last_sum_equals_its_parts<float>(divisor, special);
+      expect_last_sum_equals_its_parts<double>(divisor, special);
+    }
+  }
 }
 
 // The arrays lie where the peers read them; the world is dropped before the arrays are.

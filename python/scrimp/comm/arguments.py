@@ -15,6 +15,7 @@ from scrimp.comm.shards import shard_bounds
 if TYPE_CHECKING:
     from scrimp.codecs import Codec, ErrorFeedback
 
+_NONFINITE = get_args(Nonfinite)
 SHARD_BLOCK = 128
 """Shards of `reduce_scatter` and `all_gather` begin at its multiples (or of the codec's block, if larger)."""
 
@@ -25,7 +26,7 @@ def reducing_codec(
     """Return the codec of a reduction of x, or raise what is wrong with the arguments."""
     if op not in ("mean", "sum"):
         raise ValueError(f"op must be 'mean' or 'sum', got {op!r}")
-    if nonfinite not in get_args(Nonfinite):
+    if nonfinite not in _NONFINITE:
         raise ValueError(f"nonfinite must be 'raise', 'skip' or 'propagate', got {nonfinite!r}")
     chosen = find_codec(spec)
     if not isinstance(x, np.ndarray) or x.dtype.kind not in "fiu":

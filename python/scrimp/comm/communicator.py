@@ -457,7 +457,7 @@ class Comm:
 
     def _call(self, op: str, name: str | None, x: Array, detail: str) -> Call:
         self.step += 1
-        return Call(self.transport, self._traffic, op, name, f"{x.size},{x.dtype},{detail}")
+        return Call(self.transport, self._traffic, op, name, f"{x.size},{x.dtype.str},{detail}")
 
     def _write(
         self,
