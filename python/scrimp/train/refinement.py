@@ -147,7 +147,7 @@ class Lanczos:
         if not len(errors):
             return 0.0
         output = int(np.argmax(errors))
-        return float(errors[output]) / min(1.0, max(self._eigenvalues(output)[0], TINY))
+        return float(errors[output]) / min(1.0, max(float(self._eigenvalues(output)[0]), TINY))
 
     def worst_corrected(self, errors: Matrix, before: Matrix) -> float:
         """Return what M⁻¹r leaves of the errors, worst output: inf unless M is a good preconditioner.
@@ -158,7 +158,7 @@ class Lanczos:
             return 0.0
         shrinks = np.array([np.abs(1 - self._eigenvalues(output)).max() for output in range(len(errors))])
         shrinks = np.maximum(shrinks, _ratio(errors, before))
-        return MARGIN * float((shrinks * errors).max()) if shrinks.max() <= SHRINKS else np.inf
+        return MARGIN * float((shrinks * errors).max()) if shrinks.max() <= SHRINKS else float("inf")
 
     def _eigenvalues(self, output: int) -> Matrix:
         steps, ratios = (np.array([a[output] for a in values]) for values in (self._steps, self._ratios))
@@ -169,8 +169,8 @@ class Lanczos:
         diagonal = 1 / steps
         diagonal[1:] += ratios[:-1] / steps[:-1]
         beside = np.sqrt(ratios[:-1]) / steps[:-1]
-        values: Matrix = np.linalg.eigvalsh(np.diag(diagonal) + np.diag(beside, 1) + np.diag(beside, -1))
-        return values
+        tridiagonal = np.diag(diagonal) + np.diag(beside, 1) + np.diag(beside, -1)
+        return np.linalg.eigvalsh(tridiagonal).astype(np.float64, copy=False)
 
 
 def _inner(a: Matrix, b: Matrix) -> Matrix:

@@ -90,7 +90,7 @@ class SharedRows:
     def moments(self) -> tuple[Matrix, Matrix]:
         """Return exact weighted means of the columns (of the original rows, if known) and of y."""
         zero = np.zeros((self.d, 1))
-        ones = np.broadcast_to(-1.0, (len(self.y), 1))  # squared loss at w = 0, b = 0: the gradient is Σ w·x·(0 − y)
+        ones = np.broadcast_to(-1.0, (len(self.y), 1))  # at w = 0, b = 0 the gradient is Σ w·x·(0 − y)
         x_sums = self._tree(self._gradient(zero, 0.0, ones))
         y_sums = self._tree(_leaf_sums(self.y, self.weight, self.first_row))
         total = x_sums[: self.d]
