@@ -8,32 +8,23 @@
 #include "core/check.h"
 #include "core/parallel.h"
 #include "core/rng.h"
+#include "engine/numeric.h"
 
 namespace scrimp {
 namespace {
 
-constexpr std::size_t kChunk = 16384;  // values handled at once: they stay in the second-level cache
-
-bool all_finite(const float* x, std::size_t n) {
-  constexpr std::uint32_t kExponent = 0x7f800000u;
-  std::uint32_t bad = 0;
-  for (std::size_t i = 0; i < n; ++i) {
-    std::uint32_t bits;
-    std::memcpy(&bits, x + i, sizeof bits);
-    bad |= static_cast<std::uint32_t>((bits & kExponent) == kExponent);
-  }
-  return !bad;
-}
+constexpr std::size_t kChunk = 4096;   // values handled at once: they stay in the first-level cache
+constexpr std::size_t kGrain = 16384;  // that a thread takes at least
 
 // Finite, and so far from the largest float that no codec's rounding makes it infinite.
 bool is_tame(const float* x, std::size_t n) {
-  std::uint32_t largest = 0;
+  std::int32_t wild = 0;
   for (std::size_t i = 0; i < n; ++i) {
-    std::uint32_t bits;
+    std::int32_t bits;
     std::memcpy(&bits, x + i, sizeof bits);
-    largest = std::max(largest, bits & 0x7f800000u);
+    wild |= static_cast<std::int32_t>((bits & 0x7f800000) > 0x7e000000);  // signed: what every ISA can compare
   }
-  return largest < 0x7e800000u;
+  return !wild;
 }
 
 class Worker {
@@ -43,12 +34,8 @@ class Worker {
   void run(std::size_t i, std::size_t count) {
     sum(i, count);
     float* total = total_.data();
-    if (what_.mean) {
-      const auto size = static_cast<float>(what_.parts.size());
-      for (std::size_t j = 0; j < count; ++j) total[j] /= size;
-    }
-    if (what_.owned)
-      for (std::size_t j = 0; j < count; ++j) total[j] += what_.owned[i + j];
+    if (what_.mean) divide(total, count, static_cast<int>(what_.parts.size()));
+    if (what_.owned) add(total, what_.owned + i, count);
     const EncodeRun encode{total, count, what_.out + codec_.nbytes(i), &codec_.options(), rng_key(what_.seed, what_.step),
                            what_.first_index + i, Nonfinite::kPropagate};
     const std::size_t stop = codec_.kernels().encode(encode);
@@ -77,7 +64,7 @@ class Worker {
       } else if (rank == 0) {
         std::copy_n(own, count, total);
       } else {
-        for (std::size_t j = 0; j < count; ++j) total[j] += own[j];
+        add(total, own, count);
       }
     }
   }
@@ -94,7 +81,7 @@ Combined combine(const Combine& what) {
   std::atomic<std::size_t> failed{kAllEncoded};
   std::atomic<bool> finite{true};
   const int threads = choose_threads(what.threads, what.n * sizeof(float) * what.parts.size());
-  parallel_for(what.n, kChunk, threads, [&](std::size_t begin, std::size_t end) {
+  parallel_for(what.n, kGrain, threads, [&](std::size_t begin, std::size_t end) {
     Worker worker(what);
     for (std::size_t i = begin; i < end; i += kChunk) worker.run(i, std::min(kChunk, end - i));
     std::size_t seen = failed;

@@ -156,6 +156,7 @@ __attribute__((noinline, cold)) void decode_rest(const std::uint8_t* in, std::ui
 
 template <class C>
 inline __attribute__((always_inline)) void decode_and_add(const typename C::Block& b, const CodecOptions& options, float* y) {
+  if constexpr (requires { C::decode_add(b, y); }) return C::decode_add(b, y);
   alignas(64) float decoded[C::kBlock];
   decode_full<C>(b, options, decoded);
   if constexpr (C::kBlock == 32) {
@@ -334,7 +335,7 @@ constexpr CodecKernels cast_row(const char* variant_key, std::uint32_t variant, 
 
 #define SCRIMP_CAST_ROW(C) cast_row<C>(nullptr, 0, kNoChoice, true),
 #define SCRIMP_STEP_ROW(C) cast_row<C>("bits", C::kWidth, kStepChoice, false),
-#define SCRIMP_BLOCK_ROW(C) block_row<C>(),
+#define SCRIMP_BLOCK_ROW(C) block_row<Looped<C>>(),
 constexpr CodecKernels kCodecs[] = {SCRIMP_CAST_CODECS(SCRIMP_CAST_ROW) SCRIMP_BLOCK_CODECS(SCRIMP_BLOCK_ROW)
                                         SCRIMP_STEP_CODECS(SCRIMP_STEP_ROW)};
 #undef SCRIMP_CAST_ROW

@@ -5,6 +5,9 @@
 #include "codecs/list.h"
 #include "kernels/leaf-inl.h"
 #include "kernels/stream-inl.h"
+#if defined(__AVX512F__)
+#include "kernels/rotation_avx512-inl.h"
+#endif
 
 namespace scrimp {
 namespace {
@@ -36,6 +39,27 @@ template <class C>
 struct FastBlocks {
   static constexpr bool kEncodes = false, kDecodes = false;
 };
+
+// The codec that the loops run in the name of C: the same bytes.
+template <class C>
+struct LoopedAs {
+  using Type = C;
+};
+template <class C>
+using Looped = typename LoopedAs<C>::Type;
+
+#if defined(__AVX512F__)
+#define SCRIMP_ROTATED(kBits)                            \
+  template <std::uint32_t kBlock>                        \
+  struct LoopedAs<Rot##kBits<kBlock>> {                  \
+    using Type = rotated::Fast<Rot##kBits<kBlock>, kBits>; \
+  };
+SCRIMP_ROTATED(1)
+SCRIMP_ROTATED(2)
+SCRIMP_ROTATED(3)
+SCRIMP_ROTATED(4)
+#undef SCRIMP_ROTATED
+#endif
 
 // The rule of search_scale with all 16 candidates at once.
 template <std::uint32_t kBlock>
