@@ -54,8 +54,8 @@ class NibblePlanes:
     >>> planes = NibblePlanes.from_array(np.linspace(0, 1, 121)[:, None])
     >>> np.abs(planes.fine().dequantize()[:, 0] - np.linspace(0, 1, 121)).max() < 1e-6
     np.True_
-    >>> planes.coarse.nbytes < planes.fine().nbytes
-    True
+    >>> planes.coarse.bits, planes.fine().bits
+    (4, 8)
     """
 
     coarse: QuantizedMatrix
