@@ -171,6 +171,11 @@ def test_states_of_other_codecs_are_refused() -> None:
         CompressionState("int4", rule=3)
     with pytest.raises(ValueError, match="timeout must be positive, got -1"):
         CompressionState("int4", timeout=-1)
+    for raw_below in (-3, 2.5, "64k"):
+        with pytest.raises(ValueError, match="raw_below must be a whole number of bytes >= 0, got"):
+            CompressionState("int4", raw_below=raw_below)
+    with pytest.raises(TypeError, match="group must be a ProcessGroup of this rank or None, got 3"):
+        CompressionState("int4", group=3)
 
 
 def hostile(comm: Comm, folder: str) -> None:

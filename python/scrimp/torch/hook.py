@@ -84,6 +84,9 @@ class CompressionState:
             raise TypeError(f"seed must be an integer, got {seed!r}")
         if not timeout > 0:
             raise ValueError(f"timeout must be positive, got {timeout}")
+        if not isinstance(raw_below, int | np.integer) or raw_below < 0:
+            raise ValueError(f"raw_below must be a whole number of bytes >= 0, got {raw_below!r}")
+        _check_group(group)
         self.codec = _find(codec)
         self.power = PowerSGD(rank, seed=seed) if method == "powersgd" else None
         plain = feedback == "none" or self.power is not None
@@ -165,6 +168,15 @@ class CompressionState:
 
 def _find(spec: str | Codec) -> Codec:
     return codec(spec)
+
+
+def _check_group(group: Any) -> None:
+    if group is None:
+        return
+    from torch.distributed import ProcessGroup
+
+    if not isinstance(group, ProcessGroup):
+        raise TypeError(f"group must be a ProcessGroup of this rank or None, got {group!r}")
 
 
 def _raw_for_vectors(parameter: Any) -> str | None:
