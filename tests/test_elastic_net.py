@@ -105,7 +105,7 @@ def test_weights_count_as_repeated_rows(rows):
     assert abs(excess(x, y, weighted, 0.1, 0.5, weight)) < 1e-6
     times = weight.astype(int)
     repeated = ElasticNet(0.1, tol=1e-10).fit(np.repeat(x, times, axis=0), np.repeat(y, times))
-    np.testing.assert_allclose(weighted.coef_, repeated.coef_, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(weighted.coef_, repeated.coef_, rtol=1e-6, atol=1e-8)
 
 
 def fit_on_ranks(comm, x, y, threads):
