@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import warnings
 
 import numpy as np
@@ -15,6 +16,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 import scrimp
 from scrimp.linear_model import LogisticRegression, SGDClassifier, SGDRegressor
 from scrimp.matrix import QuantizedMatrix
+from scrimp.train.checkpoint import save_progress
 
 
 def expected_failures(estimator):
@@ -233,9 +235,88 @@ def test_partial_fit_goes_on_after_fit(cancer):
     assert 0 < np.abs(model.coef_ - before).max() < np.abs(before).max()
 
 
+def noisy_rows(n=4000):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(n, 6)) @ rng.normal(size=(6, 6))
+    return x, x @ np.arange(1.0, 7.0) + 2 * rng.normal(size=n)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_averaged_coefficients_are_nearer_the_minimum(workers):
+    x, y = noisy_rows()
+    options = {"alpha": 1e-3, "batch_size": 16, "max_iter": 8, "workers": workers}
+    best = SGDRegressor(alpha=1e-3, max_iter=400, batch_size=512, tol=1e-9).fit(x, y).coef_
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        last, mean = (SGDRegressor(average=average, **options).fit(x, y) for average in (False, True))
+    off = [np.linalg.norm(model.coef_ - best) for model in (last, mean)]
+    assert off[1] < 0.5 * off[0]
+
+
+def test_averaging_over_calls_of_partial_fit_counts_all_rows():
+    """Three calls are one mean over the steps of all, from the row that `average` names."""
+    x, y = noisy_rows(900)
+    pieces = [slice(0, 300), slice(300, 600), slice(600, 900)]
+
+    def after_calls(average, batch_size=300):
+        model, found = SGDRegressor(average=average, batch_size=batch_size), []
+        for piece in pieces:
+            model = pickle.loads(pickle.dumps(model)).partial_fit(x[piece], y[piece])
+            found.append(np.append(model.coef_, model.intercept_))
+        return found
+
+    each = after_calls(False)  # one step a call
+    np.testing.assert_allclose(after_calls(True), [each[0], np.mean(each[:2], axis=0), np.mean(each, axis=0)])
+    np.testing.assert_allclose(after_calls(600), [each[0], each[1], np.mean(each[1:], axis=0)])
+    np.testing.assert_allclose(after_calls(901), each)
+    several = after_calls(500, batch_size=50)
+    assert not np.array_equal(several[1], after_calls(501, batch_size=50)[1])
+
+
+def test_partial_fit_goes_on_from_the_last_step_and_the_mean_of_a_fit():
+    x, y = noisy_rows(600)
+    options = {"batch_size": 600, "max_iter": 4, "tol": 1e-30}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        last, mean = (SGDRegressor(average=average, **options).fit(x, y) for average in (False, True))
+    before = mean.coef_.copy()
+    step = last.partial_fit(x, y).coef_
+    np.testing.assert_allclose(mean.partial_fit(x, y).coef_, (4 * before + step) / 5)
+
+
+@pytest.mark.parametrize("kind", [SGDRegressor, SGDClassifier])
+@pytest.mark.parametrize(
+    "options", [{"nesterov": True}, {"average": True}, {"average": 3000, "nesterov": True}]
+)
+def test_a_resumed_fit_with_momentum_and_mean_has_the_same_bits(kind, options, tmp_path, monkeypatch):
+    x, y = noisy_rows(1000)
+    target = y if kind is SGDRegressor else (y > 0).astype(int)
+    usual = {"batch_size": 50, "learning_rate": 0.01, "max_iter": 8}
+    saves = []
+
+    def save_twice(*state):
+        if len(saves) == 2:
+            raise KeyboardInterrupt
+        saves.append(save_progress(*state))
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        plain, whole = kind(**usual).fit(x, target), kind(**usual, **options).fit(x, target)
+        with monkeypatch.context() as patch:
+            patch.setattr("scrimp.train.stochastic.save_progress", save_twice)
+            with pytest.raises(KeyboardInterrupt):
+                kind(checkpoint=tmp_path / "c", **usual, **options).fit(x, target)
+        resumed = kind(checkpoint=tmp_path / "c", **usual, **options).fit(x, target)
+    assert len(saves) == 2
+    assert resumed.coef_.tobytes() == whole.coef_.tobytes() != plain.coef_.tobytes()
+    assert resumed.intercept_.tobytes() == whole.intercept_.tobytes()
+
+
 @pytest.mark.parametrize(
     ("model", "message"),
     [
+        (SGDRegressor(nesterov="yes"), "nesterov must be one of False, True, got 'yes'"),
+        (SGDClassifier(average=-2), "average must be False, True or a whole number of rows >= 0, got -2"),
         (LogisticRegression(-1.0), "alpha"),
         (LogisticRegression(solver="gram"), "known: auto, lbfgs, sgd"),
         (SGDRegressor("hinge"), "squared_error, huber"),

@@ -33,6 +33,7 @@ SGD = {"learning_rate": 0.05, "momentum": 0.8, "schedule": "linear", "batch_size
 WAYS = {
     "rows": {},
     "nesterov": {"nesterov": True},
+    "average": {"average": 10_000},
     "zero": {"shard": "zero"},
     "int4": {"compress": "int4", "raw_below": 0},
     "int8, bf16": {"compress": ("int8", "bf16"), "raw_below": 0, "shard": "zero"},
@@ -199,6 +200,10 @@ INTERRUPTED = {
     "zero int4": {"shard": "zero", "compress": "int4", "raw_below": 0},
     "stochastic rounding": {"compress": "int8:rounding=stochastic", "raw_below": 0, "feedback": "none"},
     "local steps": {"sync_every": 5, "compress": "int4", "raw_below": 0},
+    "nesterov": {"nesterov": True},
+    "average": {"average": True},
+    "average, late": {"average": 5000, "shard": "zero", "compress": "int4", "raw_below": 0},
+    "average, local steps": {"average": 2000, "sync_every": 5},
     "adam": {"solver": "adam"},
     "lbfgs ef21": {"solver": "lbfgs", "compress": "int8", "raw_below": 0},
 }
@@ -228,6 +233,57 @@ def test_a_resumed_fit_has_the_bits_of_an_uninterrupted_one(problem, workers, tm
     assert sorted(os.listdir(tmp_path)) == sorted(INTERRUPTED)
 
 
+def weights_after_steps(average, epochs, **options):
+    """Return by step the weights that a fit was at, and the fit."""
+    seen = []
+
+    def spy(w, rows):
+        seen.append(w.copy())
+        return half_squared(w, rows)
+
+    x = np.random.default_rng(0).normal(size=(60, 3)).astype(np.float32)
+    options = {"batch_size": 20, "learning_rate": 0.1, "max_iter": epochs, "tol": 0.0} | options
+    y = x @ np.float32([1, -2, 3])
+    fit = scrimp.minimize(spy, np.zeros(3, np.float32), (x, y), average=average, **options)
+    return [*seen[1:], fit.last], fit
+
+
+@pytest.mark.parametrize(("average", "left_out"), [(True, 0), (1, 0), (20, 0), (21, 1), (100, 4), (180, 8)])
+@pytest.mark.parametrize("options", [{}, {"momentum": 0.9, "nesterov": True}, {"solver": "adam"}])
+def test_averaged_weights_are_the_mean_after_so_many_rows(average, left_out, options):
+    weights, fit = weights_after_steps(average, 3, **options)
+    assert len(weights) == 9
+    assert fit.n_averaged == 9 - left_out
+    np.testing.assert_allclose(fit.w, np.mean(np.float64(weights[left_out:]), axis=0), rtol=1e-6)
+
+
+@pytest.mark.parametrize("average", [False, 0, 181])
+def test_a_fit_of_too_few_rows_for_a_mean_returns_the_last_weights(average):
+    weights, fit = weights_after_steps(average, 3)
+    assert fit.n_averaged == 0
+    assert fit.w.tobytes() == fit.last.tobytes() == weights[-1].tobytes()
+
+
+def test_ranks_that_step_alone_average_the_weights_on_which_they_agree():
+    weights, fit = weights_after_steps(True, 3, sync_every=2)
+    assert fit.n_averaged == 4
+    np.testing.assert_allclose(fit.w, np.mean(np.float64(weights[1::2]), axis=0), rtol=1e-6)
+
+
+def test_a_mean_goes_on_to_settle_where_steps_stay_long():
+    """At a constant step the weights keep moving; their mean comes to rest, and that is looked at."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(1000, 3)).astype(np.float32)
+    y = x @ np.float32([1, -2, 3]) + rng.normal(size=1000).astype(np.float32)
+    options = {"learning_rate": 0.2, "batch_size": 8, "max_iter": 300, "tol": 1e-5}
+    start = np.zeros(3, np.float32)
+    last, mean = (
+        scrimp.minimize(half_squared, start, (x, y), average=average, **options) for average in (False, 3000)
+    )
+    assert last.stop == "stalled"
+    assert mean.stop == "converged"
+
+
 def interrupt_in_step(w, rows):
     if interrupt_in_step.left == 0:
         raise KeyboardInterrupt
@@ -255,7 +311,7 @@ def test_a_checkpoint_of_another_fit_is_refused(problem, tmp_path):
     start = np.zeros(160, np.float32)
     scrimp.minimize(half_squared, start, (x, y), checkpoint=tmp_path / "c", max_iter=1)
     before = (tmp_path / "c").read_bytes()
-    for change in ({"seed": 1}, {"batch_size": 32}, {"solver": "lbfgs"}):
+    for change in ({"seed": 1}, {"batch_size": 32}, {"nesterov": True}, {"average": 9}, {"solver": "lbfgs"}):
         with pytest.raises(scrimp.InputError, match=next(iter(change))):
             scrimp.minimize(
                 half_squared, start, (x, y), checkpoint=tmp_path / "c", **({"max_iter": 2} | change)
@@ -357,6 +413,8 @@ def test_divergence_is_an_error_that_names_the_epoch(problem):
         ({"batch_size": 0}, "batch_size"),
         ({"learning_rate": 0}, "learning_rate"),
         ({"momentum": 1.0}, "momentum"),
+        ({"average": -1}, "average must be False, True or a whole number of rows >= 0, got -1"),
+        ({"average": True, "solver": "lbfgs"}, "average needs solver='sgd' or 'adam'"),
         ({"schedule": "wild"}, "cosine"),
         ({"workers": 0}, "workers"),
     ],

@@ -45,6 +45,7 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "data_bits": (32, 8, 4, 2, 1),
     "weight_bits": (32, 8, 4),
     "refine": ("auto", False),
+    "nesterov": (False, True),
 }
 # Options that count something, and the least that each may be; None where an option has a default of its own.
 COUNTS = {"workers": 1, "threads": 0, "batch_size": 1, "sync_every": 1, "raw_below": 0, "max_iter": 1}

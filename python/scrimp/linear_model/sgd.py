@@ -18,18 +18,47 @@ from scrimp.linear_model.logistic import Classifier
 from scrimp.linear_model.persistence import Persistent
 from scrimp.linear_model.transfer import for_rows, known_before
 from scrimp.matrix import QuantizedMatrix
+from scrimp.train import Fit
 from scrimp.train.linear import CodeRows, LinearObjective
+from scrimp.train.options import averaged_after
 
 LOSSES = {"squared_error": "squared", "huber": "huber"}
 
 
 class Online(NamedTuple):
-    """Where `partial_fit` stands: the units of the first rows, the step that suits them, and u."""
+    """Where `partial_fit` stands: the units of the first rows, the step that suits them, and u.
+
+    Attributes
+    ----------
+    objective : LinearObjective
+    rate : float
+    u : float32[d, k]
+        After the last step.
+    calls : int
+    rows : int
+        Trained on so far.
+    mean : float64[d, k] or None
+        Of u over `n_averaged` steps.
+    n_averaged : int
+    """
 
     objective: LinearObjective
     rate: float
     u: NDArray[np.float32]
     calls: int
+    rows: int = 0
+    mean: NDArray[np.float64] | None = None
+    n_averaged: int = 0
+
+    def after(self, fit: Fit, calls: int, rows: int) -> Online:
+        """Return where it stands after some more steps over so many rows."""
+        n_averaged, mean = self.n_averaged + fit.n_averaged, self.mean
+        if fit.n_averaged:
+            before = np.zeros(fit.w.shape) if mean is None else mean
+            mean = before + (fit.w - before) * (fit.n_averaged / n_averaged)
+        return self._replace(
+            u=fit.last, calls=self.calls + calls, rows=self.rows + rows, mean=mean, n_averaged=n_averaged
+        )
 
 
 class OnlineFit(GradientFit):
@@ -37,9 +66,21 @@ class OnlineFit(GradientFit):
 
     _online: Online | None = None
 
-    def _remember(self: Any, found: Found, calls: int) -> None:
-        """Let `partial_fit` go on where a fit ended."""
-        self._online = Online(found.objective, found.rate, found.fit.w, calls)
+    def _check_options(self: Any) -> None:
+        super()._check_options()
+        averaged_after(self.average)
+
+    def _minimize(
+        self: Any, objective: LinearObjective, start: Any, data: Any, solver: str, rate: float, **changes: Any
+    ) -> Fit:
+        own = {"nesterov": self.nesterov, "average": self.average}
+        return super()._minimize(objective, start, data, solver, rate, **(own | changes))
+
+    def _remember(self: Any, found: Found, n: int) -> None:
+        """Let `partial_fit` go on where a fit to n rows ended."""
+        fit = found.fit
+        begun = Online(found.objective, found.rate, fit.last, 0)
+        self._online = begun.after(fit, fit.n_iter, n * fit.n_iter)
 
     def _pass_over(self: Any, inputs: Inputs, loss: str, alpha: NDArray[np.float64], delta: float) -> Found:
         """Make one pass of mini-batches from where the last call ended."""
@@ -55,18 +96,19 @@ class OnlineFit(GradientFit):
             weight = () if inputs.weight is None else (inputs.weight * (n / total),)
             x = CodeRows.of(inputs.X) if isinstance(inputs.X, QuantizedMatrix) else inputs.X
             data = (x, inputs.y, *weight)
-        objective = online.objective
+        objective, average = online.objective, averaged_after(self.average)
         changes = {
             "max_iter": 1,
             "tol": 0.0,
             "schedule": "constant",
             "seed": self._seed() + online.calls,
+            "average": average and max(1, average - online.rows),
             "checkpoint": None,
         }
         fit = self._minimize(objective, online.u, data, "sgd", online.rate, **changes)
-        found = Found(*objective.weights(fit.w), objective, fit, online.rate, fit.usage)
-        self._remember(found, online.calls + 1)
-        return found
+        self._online = online = online.after(fit, 1, n)
+        u = online.mean if average and online.mean is not None else online.u.astype(np.float64)
+        return Found(*objective.weights(u), objective, fit, online.rate, fit.usage)
 
 
 @with_options
@@ -86,6 +128,11 @@ class SGDRegressor(OnlineFit, Persistent, RegressorMixin, BaseEstimator):  # typ
         Where huber turns linear.
     warm_start : bool
         Start from the last fit.
+    nesterov : bool
+        Look ahead by one momentum step.
+    average : bool or int
+        Coefficients are the mean over all steps (True), or over those after so many rows; those of earlier
+        calls of `partial_fit` count (as scikit-learn).
     <options>
 
     Examples
@@ -119,6 +166,8 @@ class SGDRegressor(OnlineFit, Persistent, RegressorMixin, BaseEstimator):  # typ
         batch_size: int = 256,
         learning_rate: float | str = "auto",
         momentum: float = 0.9,
+        nesterov: bool = False,
+        average: bool | int = False,
         max_iter: int | None = None,
         tol: float = 1e-4,
         budget: Budget | None = None,
@@ -144,6 +193,8 @@ class SGDRegressor(OnlineFit, Persistent, RegressorMixin, BaseEstimator):  # typ
         self.batch_size = batch_size
         self.learning_rate = learning_rate
         self.momentum = momentum
+        self.nesterov = nesterov
+        self.average = average
         self.max_iter = max_iter
         self.tol = tol
         self.budget = budget
@@ -176,7 +227,7 @@ class SGDRegressor(OnlineFit, Persistent, RegressorMixin, BaseEstimator):  # typ
         known = known if known is None else known.for_outputs(1)
         found = self._by_loss(inputs, LOSSES[self.loss], alpha, "sgd", self.epsilon, bias=True, known=known)
         self._warn_if_short(found, "sgd", len(inputs.y))
-        self._remember(found, found.fit.n_iter)
+        self._remember(found, len(inputs.y))
         self.n_iter_ = found.fit.n_iter
         return self._keep(found, inputs)
 
@@ -235,6 +286,11 @@ class SGDClassifier(OnlineFit, Classifier):
         Weights of the classes, times the sample weights.
     warm_start : bool
         Start from the last fit.
+    nesterov : bool
+        Look ahead by one momentum step.
+    average : bool or int
+        Coefficients are the mean over all steps (True), or over those after so many rows; those of earlier
+        calls of `partial_fit` count (as scikit-learn).
     <options>
     classes_ : array[k]
 
@@ -265,6 +321,8 @@ class SGDClassifier(OnlineFit, Classifier):
         batch_size: int = 256,
         learning_rate: float | str = "auto",
         momentum: float = 0.9,
+        nesterov: bool = False,
+        average: bool | int = False,
         max_iter: int | None = None,
         tol: float = 1e-4,
         budget: Budget | None = None,
@@ -289,6 +347,8 @@ class SGDClassifier(OnlineFit, Classifier):
         self.batch_size = batch_size
         self.learning_rate = learning_rate
         self.momentum = momentum
+        self.nesterov = nesterov
+        self.average = average
         self.max_iter = max_iter
         self.tol = tol
         self.budget = budget
@@ -306,7 +366,7 @@ class SGDClassifier(OnlineFit, Classifier):
         total = len(labels.inputs.y) if weight is None else weight.sum()
         found = self._fit_labels(labels, self.alpha * total, "sgd", "mini-batches", known)
         self._warn_if_short(found, "sgd", len(labels.inputs.y))
-        self._remember(found, found.fit.n_iter)
+        self._remember(found, len(labels.inputs.y))
         return self
 
     def partial_fit(

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from scrimp.cost import Budget
 from scrimp.train.exchange import Wire
 from scrimp.train.optimizers import Optimizer, adam, decayed, sgd
@@ -50,6 +52,7 @@ class Options:
     max_iter: int
     tol: float
     gradient_scale: float
+    average: int
     seed: int
     budget: Budget | None
     checkpoint: str | None
@@ -68,6 +71,8 @@ class Options:
             raise ValueError(f"tol must be a number >= 0, got {self.tol!r}")
         if not 0 <= self.momentum < 1:
             raise ValueError(f"momentum must be at least 0 and below 1, got {self.momentum!r}")
+        if self.average and self.solver == "lbfgs":
+            raise ValueError("average needs solver='sgd' or 'adam'")
         if self.on_failure == "continue" and self.shard != "rows":
             raise ValueError("on_failure='continue' needs shard='rows': a lost rank's slice is lost")
         if self.sync_every > 1 and (self.shard != "rows" or self.solver == "lbfgs"):
@@ -94,10 +99,22 @@ class Options:
             "feedback": wire.feedback,
         }
         if self.solver != "lbfgs":
-            facts |= {
-                name: getattr(self, name) for name in ("batch_size", "learning_rate", "momentum", "schedule")
-            }
+            own = ("batch_size", "learning_rate", "momentum", "nesterov", "schedule", "average")
+            facts |= {name: getattr(self, name) for name in own}
         return facts
+
+
+def averaged_after(average: bool | int) -> int:
+    """Return the rows that are trained on before the mean of the weights begins; 0 for no mean.
+
+    Examples
+    --------
+    >>> [averaged_after(average) for average in (False, True, 500)]
+    [0, 1, 500]
+    """
+    if not (isinstance(average, int | np.integer) and average >= 0):
+        raise ValueError(f"average must be False, True or a whole number of rows >= 0, got {average!r}")
+    return int(average)
 
 
 class Outcome(NamedTuple):
@@ -109,6 +126,8 @@ class Outcome(NamedTuple):
     history: list[float]
     stop: str
     message: str
+    last: Vector | None = None
+    n_averaged: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +150,10 @@ class Fit:
         found at the precision of the gradients, or at the constant learning rate.
     usage : Usage
         Of all ranks, the start of processes included.
+    last : like w
+        The weights after the last step; others than `w` where that is a mean.
+    n_averaged : int
+        Steps over which `w` is a mean; 0 where it is not one.
     """
 
     w: Any
@@ -139,3 +162,5 @@ class Fit:
     history: list[float]
     stop: str
     usage: Usage
+    last: Any
+    n_averaged: int

@@ -17,7 +17,7 @@ from scrimp.matrix import LEAF_ROWS
 from scrimp.train.checkpoint import fingerprint, load_progress, without_residuals
 from scrimp.train.exchange import Wire
 from scrimp.train.full_batch import FullBatchLoop, LeafBatchLoop, sums_by_leaves
-from scrimp.train.options import Fit, Options, Outcome, Report
+from scrimp.train.options import Fit, Options, Outcome, Report, averaged_after
 from scrimp.train.ranks import TIMEOUT_S, kept_state, on_ranks
 from scrimp.train.rows import count_rows, take_rows
 from scrimp.train.stochastic import StochasticLoop
@@ -41,6 +41,7 @@ def minimize(
     momentum: float = 0.0,
     nesterov: bool = False,
     schedule: str = "constant",
+    average: bool | int = False,
     batch_size: int = 256,
     max_iter: int | None = None,
     tol: float = 1e-6,
@@ -81,6 +82,10 @@ def minimize(
     learning_rate, momentum, nesterov, schedule
         Step size, heavy-ball factor, Nesterov's look-ahead, and `"constant"`, `"linear"` or `"cosine"` decay
         to 0.
+    average : bool or int
+        Return the mean of the weights over all steps (True), or over those after so many rows, in place of
+        the last ones (Polyak and Juditsky, 1992). For "sgd" and "adam"; with `sync_every` it is taken over
+        the weights on which the ranks agree, every H steps.
     batch_size : int
         Rows of all ranks together in a step.
     max_iter : int, optional
@@ -158,6 +163,7 @@ def minimize(
         max_iter=max_iter if max_iter is not None else (200 if full_batch else 20),
         tol=tol,
         gradient_scale=gradient_scale,
+        average=averaged_after(average),
         seed=seed,
         budget=budget,
         checkpoint=None if checkpoint is None else os.fspath(checkpoint),
@@ -173,8 +179,11 @@ def minimize(
         outcome, usage = on_ranks(train, args, **ranks)  # type: ignore[arg-type]
     if outcome.stop == "budget":
         raise BudgetExceeded(outcome.message, options.checkpoint)
-    w = Structure.of(w0).unflatten(outcome.vector)
-    return Fit(w, outcome.value, outcome.n_iter, outcome.history, outcome.stop, usage)
+    structure = Structure.of(w0)
+    w = structure.unflatten(outcome.vector)
+    last = w if outcome.last is None else structure.unflatten(outcome.last)
+    found = outcome.value, outcome.n_iter, outcome.history, outcome.stop
+    return Fit(w, *found, usage, last, outcome.n_averaged)
 
 
 def train(

@@ -26,15 +26,25 @@ class Stepper:
     """One update of the weights from one gradient of each rank.
 
     With `sync_every=H > 1` a rank takes H steps of its own, then the ranks average how far they went (local
-    SGD); what travels is the encoded difference.
+    SGD); what travels is the encoded difference. With `average_from=s` a mean of the weights begins with
+    those after s steps; ranks that step alone take it where they meet.
     """
 
-    def __init__(self, exchange: Exchange, rule: Optimizer, w: Vector, sync_every: int) -> None:
+    def __init__(
+        self, exchange: Exchange, rule: Optimizer, w: Vector, sync_every: int, average_from: float = math.inf
+    ) -> None:
         self._exchange, self._rule, self._every = exchange, rule, sync_every
         self.master = w[exchange.own].copy()
         self.state: State = rule.init(self.master)
         self._anchor = self.master.copy() if sync_every > 1 else self.master[:0]
+        self._average_from, self.n_averaged = average_from, 0
+        self._mean = np.zeros(self.master.size if average_from < math.inf else 0)
         self.weights = exchange.publish(self.master)
+
+    @property
+    def result(self) -> Vector:
+        """The own part of the mean of the weights, or of the weights where there is no mean."""
+        return self._mean.astype(self.master.dtype) if self.n_averaged else self.master
 
     def step(self, gradient: Vector, share: float, count: int) -> None:
         """Take a step; `share` is this rank's part of the rows, times the number of ranks."""
@@ -44,7 +54,13 @@ class Stepper:
         own = self._exchange.reduce(gradient * gradient.dtype.type(share))
         change, self.state = self._rule.update(own, self.state, count)
         self.master = self.master + change
+        self._take_in(count)
         self.weights = self._exchange.publish(self.master)
+
+    def _take_in(self, count: int) -> None:
+        if count + 1 >= self._average_from:
+            self.n_averaged += 1
+            self._mean += (self.master - self._mean) / self.n_averaged
 
     def _local_step(self, gradient: Vector, share: float, count: int) -> None:
         if share > 0:
@@ -52,6 +68,7 @@ class Stepper:
             self.master = self.master + change
         if (count + 1) % self._every == 0:
             self.meet(share)
+            self._take_in(count)
         self.weights = self.master
 
     def meet(self, share: float) -> None:
@@ -68,12 +85,16 @@ class Stepper:
             "anchor": self._anchor,
             "weights": self.weights,
         }
+        if self._average_from < math.inf:
+            arrays |= {"mean": self._mean, "n_averaged": np.array([self.n_averaged])}
         arrays |= {f"rule.{name}": a for name, a in self.state.items()}
         return arrays | {f"wire.{name}": a for name, a in self._exchange.state().items()}
 
     def from_arrays(self, arrays: dict[str, NDArray[Any]]) -> None:
         """Undo `to_arrays`."""
         self.master, self._anchor, self.weights = arrays["master"], arrays["anchor"], arrays["weights"]
+        if self._average_from < math.inf:
+            self._mean, self.n_averaged = arrays["mean"], int(arrays["n_averaged"][0])
         self.state = _under("rule.", arrays)
         self._exchange.load_state(_under("wire.", arrays))
 
@@ -93,10 +114,9 @@ class StochasticLoop:
         self._comm, self._gradient, self._shard, self._options = comm, gradient, shard, options
         self._batches = Batches(rows_by_rank, options.batch_size, options.seed)
         rule = options.rule(self._batches.steps * options.max_iter)
-        self._stepper = Stepper(
-            exchange_for(options.shard, comm, w.size, options.wire), rule, w, options.sync_every
-        )
-        self._exchange = self._stepper._exchange
+        self._exchange = exchange_for(options.shard, comm, w.size, options.wire)
+        average_from = options.average / sum(rows_by_rank) * self._batches.steps or math.inf
+        self._stepper = Stepper(self._exchange, rule, w, options.sync_every, average_from)
         self._stopping = StoppingRule.of(options, self._batches.steps)
         self._start, self._first_norm = w, math.nan
         self._epoch = self._step = 0
@@ -120,9 +140,10 @@ class StochasticLoop:
             stop = self._run_epoch(watch)
             if stop is None:
                 stop = self._between_epochs(watch, structure)
-        vector = self._exchange.gather(self._stepper.master)
+        vector, averaged = self._exchange.gather(self._stepper.result), self._stepper.n_averaged
+        last = self._exchange.gather(self._stepper.master) if averaged else None
         value = self._history[-1] if self._history else math.nan
-        return Outcome(vector, value, self._epoch, self._history, stop, watch.message)
+        return Outcome(vector, value, self._epoch, self._history, stop, watch.message, last, averaged)
 
     def _run_epoch(self, watch: Watch) -> str | None:
         order = self._batches.order(self._epoch, self._comm.rank)
@@ -167,7 +188,11 @@ class StochasticLoop:
         """Whether the gradient's norm over all rows is at most this fraction of the first one."""
         if math.isnan(self._first_norm):
             self._first_norm = max(self._gradient_norm(self._start), self._options.gradient_scale)
-        return self._gradient_norm(self._stepper.weights) <= fraction * self._first_norm
+        weights = self._stepper.weights
+        if self._stepper.n_averaged:
+            step = self._comm.step
+            weights, self._comm.step = self._exchange.gather(self._stepper.result), step
+        return self._gradient_norm(weights) <= fraction * self._first_norm
 
     def _gradient_norm(self, weights: Vector) -> float:
         """Return the norm of the gradient over all rows of all ranks, a batch at a time."""

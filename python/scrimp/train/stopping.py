@@ -57,7 +57,8 @@ class StoppingRule:
     patience : int
         Epochs.
     decays : bool
-        Whether steps get shorter: then a quiet value may fall again.
+        Whether steps get shorter, or what counts is the mean of the weights: then quiet values do not mean
+        that the result stands still.
     """
 
     max_iter: int
@@ -70,7 +71,8 @@ class StoppingRule:
         """Make the rule for epochs of so many steps."""
         memory = memory_of(options.solver, options.momentum, options.sync_every)
         patience = max(PATIENCE_EPOCHS, enough_epochs(steps, memory, PATIENCE_MEMORIES))
-        return cls(options.max_iter, options.tol, patience, options.schedule != "constant")
+        decays = options.schedule != "constant" or options.average > 0
+        return cls(options.max_iter, options.tol, patience, decays)
 
     def verdict(self, history: list[float], is_flat: Callable[[float], bool]) -> str | None:
         """Say why to stop, or None.
