@@ -1,8 +1,10 @@
 """Files that need not fit into memory: batches, tables in few bits on disk, passes that let pages go."""
 
 import json
+import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ from scrimp.data import QuantizedTable, TableBatches, TableEncoder, quantize_tab
 from scrimp.errors import CodecError, InputError
 from scrimp.linear_model import LogisticRegression, Ridge
 from scrimp.matrix import LEAF_ROWS, QuantizedMatrix, column_ranges, gradient_sums, gram_sums
+from scrimp.matrix.file_rows import FileRows
 
 rng = np.random.default_rng(5)
 
@@ -176,6 +179,63 @@ def test_nan_in_a_mapped_file_is_named(tmp_path, monkeypatch):
         column_ranges(mapped)
     with pytest.raises(ValueError, match=r"X\[6000, 2\] is nan"):
         Ridge().fit(mapped, y)
+
+
+def readers():
+    return [thread for thread in threading.enumerate() if thread.name.startswith("scrimp-read")]
+
+
+def held():
+    """Reading threads and open files of this process."""
+    return len(readers()), len(os.listdir("/proc/self/fd"))
+
+
+def mapped_batches(path, leaves=6):
+    """Rows of a file, and slices of one leaf each."""
+    np.save(path, np.ones((leaves * LEAF_ROWS, 3), np.float32))
+    file = FileRows.of(np.load(path, mmap_mode="r"))
+    return file, [slice(i * LEAF_ROWS, (i + 1) * LEAF_ROWS) for i in range(leaves)]
+
+
+def test_two_batches_are_read_ahead_and_each_once_in_order(tmp_path, monkeypatch):
+    file, slices = mapped_batches(tmp_path / "X.npy")
+    read = []
+    monkeypatch.setattr(FileRows, "_read", lambda self, rows: read.append(rows))
+    at_work = []
+    for rows in file.batches(iter(slices)):
+        at_work.append(rows)
+        done = min(len(at_work) + 2, len(slices))
+        for _ in range(500):
+            if len(read) < done:
+                readers()[0].join(0.01)
+        assert read == slices[:done]
+    assert at_work == slices
+
+
+def test_readers_end_and_files_close_whatever_happens(tmp_path):
+    file, slices = mapped_batches(tmp_path / "X.npy")
+    before = held()
+    assert list(file.batches(slices)) == slices
+    assert held() == before
+    batches = file.batches(slices)
+    next(batches)
+    assert held() == (1, before[1] + 1)
+    batches.close()
+    assert held() == before
+    with pytest.raises(ZeroDivisionError):
+        [1 // rows.start for rows in file.batches(slices)]
+    assert held() == before
+
+
+def test_a_file_that_is_cut_short_meanwhile_is_an_error_and_no_crash(tmp_path):
+    path = tmp_path / "X.npy"
+    file, slices = mapped_batches(path)
+    before, size = held(), path.stat().st_size
+    os.truncate(path, size - 1)
+    said = rf"X\.npy: was cut short .* byte {size:,}, the file at {size - 1:,}"
+    with pytest.raises(CodecError, match=said):
+        list(file.batches(slices))
+    assert held() == before
 
 
 def test_private_changes_of_a_mapped_array_are_kept(tmp_path):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import mmap
 import os
+from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -15,7 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from scrimp.errors import CodecError
+
 BATCH_BYTES = 32 << 20  # rows of a file that are worked on at once
+_AHEAD = 2  # batches: while one is waited for, the reader has the next to go on with
 _STEP = 1 << 20
 _PAGE = mmap.PAGESIZE
 
@@ -53,20 +57,32 @@ class FileRows:
         return cls(base, array) if known and array.flags.c_contiguous and array.size else None
 
     def batches(self, slices: Iterable[slice]) -> Iterator[slice]:
-        """Yield slices of rows, in order; while the caller works on one, a thread reads the next."""
-        waiting = list(slices)
+        """Yield slices of rows, in order; while the caller works on one, a thread reads the next two.
+
+        Raises
+        ------
+        CodecError
+            If the file has become shorter than the array.
+        """
         self._fd = os.open(self._path, os.O_RDONLY)
+        reading: deque[tuple[slice, Future[None]]] = deque()
+        pool = ThreadPoolExecutor(1, "scrimp-read")
         try:
-            with ThreadPoolExecutor(1, "scrimp-read") as pool:
-                reading: Future[None] = pool.submit(self._read, waiting[0])
-                for rows, after in zip(waiting, [*waiting[1:], None], strict=True):
-                    reading.result()
-                    if after is not None:
-                        reading = pool.submit(self._read, after)
-                    yield rows
-                    self._let_go(rows)
+            for rows in slices:
+                reading.append((rows, pool.submit(self._read, rows)))
+                if len(reading) > _AHEAD:
+                    yield from self._next(reading)
+            while reading:
+                yield from self._next(reading)
         finally:
+            pool.shutdown(cancel_futures=True)
             os.close(self._fd)
+
+    def _next(self, reading: deque[tuple[slice, Future[None]]]) -> Iterator[slice]:
+        rows, read = reading.popleft()
+        read.result()
+        yield rows
+        self._let_go(rows)
 
     def _span(self, rows: slice) -> tuple[int, int]:
         return rows.start * self.row_nbytes, rows.stop * self.row_nbytes
@@ -74,6 +90,10 @@ class FileRows:
     def _read(self, rows: slice) -> None:
         """Bring rows into the page cache; a step that is there already costs the look at one page."""
         begin, end = self._span(rows)
+        size = os.fstat(self._fd).st_size
+        if size < self._in_file + end:  # the kernels would meet SIGBUS
+            rest = f"rows {rows.start:,} to {rows.stop:,} end at byte {self._in_file + end:,}"
+            raise CodecError(f"{self._path}: was cut short while it was read: {rest}, the file at {size:,}")
         probe, scratch = bytearray(1), bytearray(_STEP)
         for at in range(self._in_file + begin, self._in_file + end, _STEP):
             if not self._is_cached(probe, at):
