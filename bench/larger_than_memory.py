@@ -30,6 +30,7 @@ from scrimp.matrix.storage import Writer, replacing
 
 COLUMNS, CHUNK = 128, 64 * LEAF_ROWS
 SHARE = 0.8  # of the speed of reading, at least
+TURNS = 2
 
 
 def make(path: Path, gigabytes: float) -> None:
@@ -117,21 +118,21 @@ def main() -> None:
 
 
 def report(path: Path, gigabytes: float, limit: float) -> None:
-    ratios = []
-    for _ in range(2):  # in turn: the speed of a disk is not the same from minute to minute
+    reading = fitting = 0.0
+    for _ in range(TURNS):  # in turn: the speed of a disk is not the same from minute to minute
         forget(path)
-        read = gigabytes / read_seconds(path)
+        seconds = read_seconds(path)
         forget(path)
         result = limited_fit(path, int(limit * 1e9))
-        speed = gigabytes / result["seconds"]
-        ratios.append(speed / read)
+        reading, fitting = reading + seconds, fitting + result["seconds"]
         print(
-            f"read {read:.2f} GB/s; fit {speed:.2f} GB/s in {result['seconds']:.2f} s, "
+            f"read {gigabytes / seconds:.2f} GB/s; fit {gigabytes / result['seconds']:.2f} GB/s "
+            f"in {result['seconds']:.2f} s, "
             f"peak {result['peak_mb']:.0f} MB, coefficient error {result['error']:.1e}",
             flush=True,
         )
-    verdict = "met" if max(ratios) >= SHARE else "MISSED"
-    print(f"target  fit / read speed {max(ratios):.2f} ≥ {SHARE}: {verdict}")
+    verdict = "met" if reading / fitting >= SHARE else "MISSED"
+    print(f"target  fit / read speed, all turns {reading / fitting:.2f} ≥ {SHARE}: {verdict}")
     verdict = "met" if result["peak_mb"] <= limit * 1e9 / 2**20 else "MISSED"
     print(f"target  peak {result['peak_mb']:.0f} MB ≤ {limit * 1e9 / 2**20:.0f} MB: {verdict}")
 
