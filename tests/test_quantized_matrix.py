@@ -194,3 +194,15 @@ def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
 def test_saving_into_no_folder_is_an_output_error(tmp_path):
     with pytest.raises(OutputError, match="there is no folder"):
         QuantizedMatrix.from_array(rng.random((10, 3))).save(tmp_path / "no" / "data.scrimp")
+
+
+@pytest.mark.parametrize("rounding", ["stochastic", "nearest"])
+@pytest.mark.parametrize("d", [1, 15, 16, 47, 137, 1057])
+def test_rows_rounded_together_have_the_codes_of_rows_rounded_one_by_one(d, rounding):
+    X = (rng.normal(size=(37, d)) * np.logspace(-3, 3, d) + 100).astype(np.float32)
+    # with weights rows go one by one
+    together = QuantizedMatrix.from_array(X, rounding=rounding)
+    singly = QuantizedMatrix.from_array(X, rounding=rounding, sample_weight=np.ones(37))
+    assert np.array_equal(together.codes, singly.codes)
+    assert np.array_equal(together.sum_blocks, singly.sum_blocks)
+    np.testing.assert_allclose(together.noise, singly.noise, rtol=1e-12)

@@ -55,10 +55,14 @@ class CodeGramPart {
     return {codes_.data(), static_cast<std::ptrdiff_t>(args_.x.d)};
   }
 
+  // Rows are fetched ahead where they lie one after the other; no address is too high for that.
+  std::size_t row_nbytes() const { return static_cast<std::size_t>(std::max<std::ptrdiff_t>(0, args_.x.row_stride)); }
+  std::uintptr_t address_of(std::size_t row) const { return reinterpret_cast<std::uintptr_t>(args_.x.data) + row * row_nbytes(); }
+
   void add_chunk(std::size_t begin, std::size_t n) {
     const Rows<std::int8_t> codes = codes_at(begin, n);
     const std::size_t d = args_.x.d, k = args_.y.d;
-    kernels_.code_gram({codes.x, codes.stride, n, d, scratch_.get(), c_.data(), sum_.data()});
+    kernels_.code_gram({codes.x, codes.stride, n, d, scratch_.get(), c_.data(), sum_.data(), address_of(begin + n), n * row_nbytes()});
     if (!k) return;
     read_values(args_.y, begin, n, y_.data());
     kernels_.cross({codes.x, codes.stride, n, d, k, y_.data(), cross_.data()});

@@ -106,34 +106,44 @@ inline void pack_cell(const std::int8_t* const* row, std::size_t n, std::int32_t
   memcpy(plain, cells[1], sizeof cells[1]);
 }
 
-#if defined(__AVX512VNNI__) && defined(__AVX512VBMI__)
-// The same for full columns: four rows of 16 bytes lie in the lanes of a register, vpermb makes them 16 cells.
-SCRIMP_HD void pack_cell_full(const std::int8_t* const* row, std::int32_t* biased, std::int32_t* plain) {
-  alignas(64) std::uint8_t order[64];
-  for (int k = 0; k < 64; ++k) order[k] = static_cast<std::uint8_t>(16 * (k % 4) + k / 4);
-  const __m512i index = _mm512_load_si512(order), bias = _mm512_set1_epi8(static_cast<char>(0x80));
-  for (std::size_t c = 0; c < kCodeColumns; c += 16) {
-    __m512i x = _mm512_castsi128_si512(_mm_loadu_si128(reinterpret_cast<const __m128i*>(row[0] + c)));
-    x = _mm512_inserti32x4(x, _mm_loadu_si128(reinterpret_cast<const __m128i*>(row[1] + c)), 1);
-    x = _mm512_inserti32x4(x, _mm_loadu_si128(reinterpret_cast<const __m128i*>(row[2] + c)), 2);
-    x = _mm512_inserti32x4(x, _mm_loadu_si128(reinterpret_cast<const __m128i*>(row[3] + c)), 3);
-    x = _mm512_permutexvar_epi8(index, x);
-    _mm512_storeu_si512(plain + c, x);
-    _mm512_storeu_si512(biased + c, _mm512_xor_si512(x, bias));
-  }
-}
-#else
-SCRIMP_HD void pack_cell_full(const std::int8_t* const* row, std::int32_t* biased, std::int32_t* plain) {
-  pack_cell(row, kCodeColumns, biased, plain);
-}
-#endif
-
 // Writes 32 packed columns, which begin at column c, into the strips of width kTile.
 template <std::size_t kTile>
 inline void store_strips(const std::int32_t* cells, std::size_t c, std::size_t cell, std::int32_t* strips) {
   for (std::size_t t = 0; t < kCodeColumns; t += kTile)
     memcpy(strips + (c + t) * kCells + cell * kTile, cells + t, kTile * sizeof(std::int32_t));
 }
+
+inline void pack_columns(const std::int8_t* const* row, std::size_t n, std::size_t c, std::size_t cell, const CodePanels& panels) {
+  std::int32_t biased[kCodeColumns], plain[kCodeColumns];
+  pack_cell(row, n, biased, plain);
+  store_strips<kTileJ>(biased, c, cell, panels.j);
+  store_strips<kTileI>(plain, c, cell, panels.i);
+}
+
+#if defined(__AVX512VNNI__) && defined(__AVX512VBMI__)
+// The same for full columns: four rows of 16 bytes lie in the lanes of a register, vpermb makes them 16 cells.
+SCRIMP_HD void pack_full_columns(const std::int8_t* const* row, std::size_t c, std::size_t cell, const CodePanels& panels) {
+  static_assert(kTileI == 8 && kTileJ == kCodeColumns);
+  alignas(64) std::uint8_t order[64];
+  for (int k = 0; k < 64; ++k) order[k] = static_cast<std::uint8_t>(16 * (k % 4) + k / 4);
+  const __m512i index = _mm512_load_si512(order), bias = _mm512_set1_epi8(static_cast<char>(0x80));
+  for (std::size_t t = 0; t < kCodeColumns; t += 16) {
+    __m512i x = _mm512_castsi128_si512(_mm_loadu_si128(reinterpret_cast<const __m128i*>(row[0] + t)));
+    x = _mm512_inserti32x4(x, _mm_loadu_si128(reinterpret_cast<const __m128i*>(row[1] + t)), 1);
+    x = _mm512_inserti32x4(x, _mm_loadu_si128(reinterpret_cast<const __m128i*>(row[2] + t)), 2);
+    x = _mm512_inserti32x4(x, _mm_loadu_si128(reinterpret_cast<const __m128i*>(row[3] + t)), 3);
+    x = _mm512_permutexvar_epi8(index, x);
+    std::int32_t* const strip = panels.i + (c + t) * kCells + cell * kTileI;
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(strip), _mm512_castsi512_si256(x));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(strip + kTileI * kCells), _mm512_extracti64x4_epi64(x, 1));
+    _mm512_storeu_si512(panels.j + c * kCells + cell * kTileJ + t, _mm512_xor_si512(x, bias));
+  }
+}
+#else
+SCRIMP_HD void pack_full_columns(const std::int8_t* const* row, std::size_t c, std::size_t cell, const CodePanels& panels) {
+  pack_columns(row, kCodeColumns, c, cell, panels);
+}
+#endif
 
 // Rows beyond the last are rows of zeros; on the biased side they meet zeros, whatever they are.
 inline void pack_codes(const CodeGramRun& run, const CodePanels& panels) {
@@ -146,11 +156,8 @@ inline void pack_codes(const CodeGramRun& run, const CodePanels& panels) {
         const std::size_t at = cell * kCellRows + r;
         row[r] = at < run.n ? run.x + static_cast<std::ptrdiff_t>(at) * run.stride + c : zeros;
       }
-      std::int32_t biased[kCodeColumns], plain[kCodeColumns];
-      if (n == kCodeColumns) pack_cell_full(row, biased, plain);
-      else pack_cell(row, n, biased, plain);
-      store_strips<kTileJ>(biased, c, cell, panels.j);
-      store_strips<kTileI>(plain, c, cell, panels.i);
+      if (n == kCodeColumns) pack_full_columns(row, c, cell, panels);
+      else pack_columns(row, n, c, cell, panels);
     }
 }
 
@@ -164,12 +171,14 @@ inline void sum_codes(const CodeGramRun& run, std::int32_t* sum) {
   for (std::size_t c = 0; c < run.d; ++c) run.sum[c] += sum[c];
 }
 
-inline void code_tile(const CodeGramRun& run, const CodePanels& panels, std::size_t i, std::size_t j) {
+// Fetches `step` bytes from `ahead` on in each round.
+inline void code_tile(const CodeGramRun& run, const CodePanels& panels, std::size_t i, std::size_t j, std::uintptr_t ahead, std::size_t step) {
   constexpr std::size_t kParts = kTileJ / kIntLanes;
   const std::int32_t *cells_i = panels.i + i * kCells, *cells_j = panels.j + j * kCells;
   NativeInt sum[kTileI][kParts] = {};
   const std::size_t n_cells = (run.n + kCellRows - 1) / kCellRows;
-  for (std::size_t q = 0; q < n_cells; ++q, cells_i += kTileI, cells_j += kTileJ) {
+  for (std::size_t q = 0; q < n_cells; ++q, cells_i += kTileI, cells_j += kTileJ, ahead += step) {
+    __builtin_prefetch(reinterpret_cast<const void*>(ahead), 0, 2);
     NativeInt column[kParts];
 #pragma GCC unroll 2
     for (std::size_t p = 0; p < kParts; ++p) memcpy(&column[p], cells_j + p * kIntLanes, sizeof column[p]);
@@ -195,8 +204,11 @@ void code_gram_rows(const CodeGramRun& run) {
   const CodePanels panels(run.scratch, run.d);
   pack_codes(run, panels);
   sum_codes(run, panels.sum);
+  const std::size_t strips = panels.width / kTileJ, n_rounds = strips * (strips + 1) / 2 * (kTileJ / kTileI) * kCells;
+  const std::size_t step = run.next_nbytes / n_rounds + 1;
+  std::uintptr_t ahead = run.next;
   for (std::size_t j = 0; j < run.d; j += kTileJ)
-    for (std::size_t i = 0; i < j + kTileJ && i < run.d; i += kTileI) code_tile(run, panels, i, j);
+    for (std::size_t i = 0; i < j + kTileJ && i < run.d; i += kTileI, ahead += step * kCells) code_tile(run, panels, i, j, ahead, step);
 }
 
 }  // namespace

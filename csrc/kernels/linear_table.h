@@ -93,6 +93,8 @@ struct CodeGramRun {
   std::uint8_t* scratch; // code_gram_nbytes(d) bytes, aligned to 64
   std::int64_t* c;       // [d][d]
   std::int64_t* sum;     // [d]
+  std::uintptr_t next;   // what is read after this call, to be fetched meanwhile
+  std::size_t next_nbytes;
 };
 constexpr std::size_t kCodeGramRows = 512;
 
@@ -101,9 +103,9 @@ template <class E>
 struct QuantizeRun {
   const E* x;
   std::ptrdiff_t stride;
-  std::size_t n, d;
-  const double* low;       // [d]
-  const double* inverse;   // [d] 1/step of the grid, 0 for a constant column
+  std::size_t n, d, d_all;    // d of the d_all columns of a row of codes
+  const double* low;          // [d]
+  const double* inverse;      // [d] 1/step of the grid, 0 for a constant column
   std::int32_t levels, centre;
   bool stochastic;
   std::uint64_t key, index;   // index: absolute row · d of the first row

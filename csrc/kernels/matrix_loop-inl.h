@@ -6,6 +6,7 @@
 #include "core/rng.h"
 #include "kernels/leaf-inl.h"
 #include "kernels/linear_table.h"
+#include "kernels/quantize_block-inl.h"
 
 namespace scrimp {
 namespace {
@@ -146,16 +147,46 @@ inline void quantize_columns(const QuantizeRun<E>& run, std::size_t r, const E* 
   add_noise(run, weight, fraction);
 }
 
+// Rows first … first + count, of up to kQuantizeColumns columns that begin at `column`, one after the other.
+template <class E>
+inline void quantize_singly(const QuantizeRun<E>& run, std::size_t first, std::size_t count, std::size_t column) {
+  const E* x = run.x + static_cast<std::ptrdiff_t>(first) * run.stride + column;
+  if (count == kBlockRows) add_columns<E, kBlockRows>(run, first, x);
+  for (std::size_t r = first; r < first + count; ++r, x += run.stride) {
+    if (count < kBlockRows) add_columns<E, 1>(run, r, x);
+    quantize_columns(run, r, x, run.index + r * run.d_all + column, run.codes + r * run.d_all + column);
+  }
+}
+
+// The first columns of eight rows, register by register; returns how many. Weights, and float64, take the other way.
+inline std::size_t quantize_together(const QuantizeRun<double>&, std::size_t, std::size_t) { return 0; }
+
+inline std::size_t quantize_together(const QuantizeRun<float>& run, std::size_t first, std::size_t column) {
+  if (run.weight) return 0;
+  const std::size_t d = run.d / kRoundLanes * kRoundLanes;
+  const float* x = run.x + static_cast<std::ptrdiff_t>(first) * run.stride + column;
+  std::int8_t* codes = run.codes + first * run.d_all + column;
+  if (!run.stochastic) {
+    for (std::size_t j = 0; j < d; j += kRoundLanes) quantize_lanes<false>(run, x, codes, j, nullptr);
+    return d;
+  }
+  std::uint16_t bits[kBlockRows][kQuantizeColumns + 2 * kDrawGroup];
+  const std::uint16_t* draws[kBlockRows];
+  for (std::size_t r = 0; r < kBlockRows; ++r)
+    draws[r] = random_row(run.key, run.index + (first + r) * run.d_all + column, d, bits[r]);
+  for (std::size_t j = 0; j < d; j += kRoundLanes) quantize_lanes<true>(run, x, codes, j, draws);
+  return d;
+}
+
 template <class E>
 void quantize_rows(const QuantizeRun<E>& run) {
-  for (std::size_t begin = 0; begin < run.d; begin += kQuantizeColumns) {
-    const std::size_t left = run.d - begin;
+  for (std::size_t begin = 0; begin < run.d_all; begin += kQuantizeColumns) {
+    const std::size_t left = run.d_all - begin;
     const QuantizeRun<E> part = columns_of(run, begin, left < kQuantizeColumns ? left : kQuantizeColumns);
-    for (std::size_t r = 0; r < run.n; ++r) {
-      const E* x = run.x + static_cast<std::ptrdiff_t>(r) * run.stride + begin;
-      if (r % kBlockRows == 0 && r + kBlockRows <= run.n) add_columns<E, kBlockRows>(part, r, x);
-      if (r >= run.n / kBlockRows * kBlockRows) add_columns<E, 1>(part, r, x);
-      quantize_columns(part, r, x, run.index + r * run.d + begin, run.codes + r * run.d + begin);
+    for (std::size_t r = 0; r < run.n; r += kBlockRows) {
+      const std::size_t count = run.n - r < kBlockRows ? run.n - r : kBlockRows;
+      const std::size_t done = count == kBlockRows ? quantize_together(part, r, begin) : 0;
+      if (done < part.d) quantize_singly(columns_of(part, done, part.d - done), r, count, begin + done);
     }
   }
 }

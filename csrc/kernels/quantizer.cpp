@@ -30,7 +30,7 @@ void LeafQuantizer::run(std::size_t begin, std::size_t n, std::int8_t* codes) {
   const std::size_t d = args_.x.d;
   const Rows<E> rows = rows_.read<E>(begin, n);
   const std::int32_t levels = (1 << args_.bits) - 1;
-  const QuantizeRun<E> run{rows.x, rows.stride, n, d, args_.low, args_.inverse, levels, (levels + 1) / 2, args_.stochastic,
+  const QuantizeRun<E> run{rows.x, rows.stride, n, d, d, args_.low, args_.inverse, levels, (levels + 1) / 2, args_.stochastic,
                            rng_key(args_.seed, 0), (args_.first_row + begin) * d, codes, noise_.data(), noise_.data() + d,
                            args_.weight.data ? weight_.data() : nullptr, weighted_noise_.data(), sum_.data()};
   const MatrixKernels& kernels = active_table().linear->matrix;
