@@ -309,7 +309,7 @@ def test_wrong_arguments_are_named(change, message):
 def test_no_rows_is_an_input_error_and_integers_a_type_error():
     with pytest.raises(scrimp.InputError, match="at least one row"):
         scrimp.gradient(np.ones((0, 3)), np.ones(0), np.ones(3))
-    with pytest.raises(TypeError, match="float16, float32, float64 or int8"):
+    with pytest.raises(TypeError, match="bfloat16, float16, float32, float64 or int8"):
         scrimp.gradient(np.ones((2, 3), np.int64), np.ones(2), np.ones(3))
 
 

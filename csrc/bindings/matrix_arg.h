@@ -1,5 +1,5 @@
 #pragma once
-// NumPy arrays as the matrices that training reads: float16/32/64 or int8 with any strides, or packed codes.
+// NumPy arrays as the matrices that training reads: bfloat16, float16/32/64 or int8 with any strides, or packed codes.
 #include <pybind11/stl.h>  // std::optional
 
 #include <optional>
@@ -15,8 +15,9 @@ inline Element element_of(const py::array& a, const char* name) {
   if (dtype.equal(py::dtype::of<double>())) return Element::kF64;
   if (dtype.equal(py::dtype::of<std::int8_t>())) return Element::kI8;
   if (dtype.kind() == 'f' && dtype.itemsize() == 2 && dtype.byteorder() == '=') return Element::kF16;
-  throw py::type_error(std::string(name) + " must be a float16, float32, float64 or int8 array of native byte order, got " +
-                       describe(a));
+  if (dtype.itemsize() == 2 && py::cast<std::string>(py::str(dtype)) == "bfloat16") return Element::kBF16;  // of ml_dtypes
+  throw py::type_error(std::string(name) + " must be a bfloat16, float16, float32, float64 or int8 array of native " +
+                       "byte order, got " + describe(a));
 }
 
 // [n, d], or [n] as [n, 1].

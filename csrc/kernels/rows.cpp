@@ -26,12 +26,19 @@ void convert_row(const std::byte* p, std::ptrdiff_t stride, std::size_t d, T* ou
   }
 }
 
-template <class T>
+float bf16_to_float(std::uint16_t bits) {
+  const std::uint32_t wide = static_cast<std::uint32_t>(bits) << 16;
+  float value;
+  std::memcpy(&value, &wide, sizeof value);
+  return value;
+}
+
+template <float (*kWiden)(std::uint16_t), class T>
 void convert_half_row(const std::byte* p, std::ptrdiff_t stride, std::size_t d, T* out) {
   for (std::size_t j = 0; j < d; ++j, p += stride) {
     std::uint16_t bits;
     std::memcpy(&bits, p, sizeof bits);
-    out[j] = half_to_float(bits);
+    out[j] = kWiden(bits);
   }
 }
 
@@ -39,7 +46,8 @@ template <class T>
 void read_row(const MatrixView& view, std::size_t i, T* out) {
   const std::byte* p = row_at(view, i);
   switch (view.element) {
-    case Element::kF16: return convert_half_row(p, view.column_stride, view.d, out);
+    case Element::kBF16: return convert_half_row<bf16_to_float>(p, view.column_stride, view.d, out);
+    case Element::kF16: return convert_half_row<half_to_float>(p, view.column_stride, view.d, out);
     case Element::kF32: return convert_row<float>(p, view.column_stride, view.d, out);
     case Element::kF64: return convert_row<double>(p, view.column_stride, view.d, out);
     default: return convert_row<std::int8_t>(p, view.column_stride, view.d, out);

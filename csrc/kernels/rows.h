@@ -9,7 +9,7 @@
 
 namespace scrimp {
 
-enum class Element : std::uint8_t { kF16, kF32, kF64, kI8, kU4, kU2, kU1 };
+enum class Element : std::uint8_t { kBF16, kF16, kF32, kF64, kI8, kU4, kU2, kU1 };
 
 struct MatrixView {
   const std::byte* data = nullptr;

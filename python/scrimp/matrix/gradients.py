@@ -190,7 +190,7 @@ def gradient(
 
     Parameters
     ----------
-    X : float16, float32, float64 or int8 array[n, d], any strides; or QuantizedMatrix
+    X : bfloat16, float16, float32, float64 or int8 array[n, d], any strides; or QuantizedMatrix
         Rows are read as they are stored; float64 is rounded to float32 unless `precise`.
     y : array[n] or array[n, k]
         Targets. logistic: 0 … 1. softmax: class numbers [n], or soft targets [n, k].
@@ -279,7 +279,7 @@ def product(
 
     Parameters
     ----------
-    X : float16, float32, float64 or int8 array[n, d], any strides; or QuantizedMatrix
+    X : bfloat16, float16, float32, float64 or int8 array[n, d], any strides; or QuantizedMatrix
     W : array[d] or array[d, k]
     intercept : float or array[k]
     threads : int

@@ -251,7 +251,7 @@ def gram_sums(
 
     Parameters
     ----------
-    X : float16, float32, float64 or int8 array[n, d], any strides; or QuantizedMatrix
+    X : bfloat16, float16, float32, float64 or int8 array[n, d], any strides; or QuantizedMatrix
     y : array[n] or array[n, k], optional
     sample_weight : array[n], optional
         Weights of the rows, >= 0. With weights the Gram matrix of codes is a float64 sum.
@@ -288,7 +288,7 @@ def gram(
 
     Parameters
     ----------
-    X : float16, float32, float64 or int8 array[n, d], any strides; or QuantizedMatrix
+    X : bfloat16, float16, float32, float64 or int8 array[n, d], any strides; or QuantizedMatrix
     y : array[n] or array[n, k], optional
     sample_weight : array[n], optional
         Weights of the rows, >= 0.

@@ -80,7 +80,7 @@ class QuantizedMatrix:
 
         Parameters
         ----------
-        X : float16, float32 or float64 array[n, d]
+        X : bfloat16, float16, float32 or float64 array[n, d]
             Any strides; finite.
         bits : {8, 4, 2, 1}
             Width of a code.

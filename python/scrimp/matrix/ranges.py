@@ -141,7 +141,7 @@ def column_ranges(X: NDArray[Any], *, threads: int = 0) -> Ranges:
 
     Parameters
     ----------
-    X : float16, float32 or float64 array[n, d]
+    X : bfloat16, float16, float32 or float64 array[n, d]
         Any strides.
     threads : int
         0 chooses by size.

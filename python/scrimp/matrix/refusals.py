@@ -24,7 +24,7 @@ def check_sums(sums: NDArray[Any], X: Any, **others: ArrayLike | None) -> None:
     """
     if np.isfinite(sums).all():
         return
-    if isinstance(X, np.ndarray) and X.dtype.kind == "f":
+    if isinstance(X, np.ndarray) and X.dtype.kind in "fV":
         column_ranges(X)
     for name, values in others.items():
         array = np.asarray(0.0 if values is None else values, np.float64)
