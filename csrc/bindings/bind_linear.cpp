@@ -18,6 +18,15 @@ py::list loss_names() {
   return names;
 }
 
+void take_targets(GradientArgs& args, const py::array& y, const OptionalArray& weight, const std::string& loss, double parameter) {
+  args.y = column_view(y, "y", args.x.n);
+  args.weight = column_view(weight, "weight", args.x.n);
+  const bool classes = find_loss(loss).over_outputs && args.y.d == 1;
+  require(args.y.d == args.k || classes, "y must have ", args.k, " columns, got ", describe(y));
+  args.loss = loss;
+  args.parameter = parameter;
+}
+
 void gradient(const py::array& x, int bits, const OptionalArray& scale, const OptionalArray& offset, const OptionalArray& noise,
               const py::array& y, const OptionalArray& weight, const py::array& w, const py::array& bias,
               const std::string& loss, double parameter, bool precise, int threads, py::array out) {
@@ -30,17 +39,29 @@ void gradient(const py::array& x, int bits, const OptionalArray& scale, const Op
   args.offset = optional_doubles(offset, "offset", d);
   args.noise = optional_doubles(noise, "noise", n_leaves(args.x.n) * d);
   args.bias = optional_doubles(bias, "bias", args.k);
-  args.y = column_view(y, "y", args.x.n);
-  args.weight = column_view(weight, "weight", args.x.n);
-  const bool classes = find_loss(loss).over_outputs && args.y.d == 1;
-  require(args.y.d == args.k || classes, "y must have ", args.k, " columns, got ", describe(y));
-  args.loss = loss;
-  args.parameter = parameter;
+  take_targets(args, y, weight, loss, parameter);
   args.precise = precise;
   args.threads = threads;
   double* sums = out_array<double>(out, "out", n_leaves(args.x.n) * gradient_width(d, args.k), 2);
   py::gil_scoped_release release;
   gradient_leaves(args, sums);
+}
+
+// Scores of float32 or float64 become slopes.
+void slopes(py::array scores, const py::array& y, const OptionalArray& weight, const py::array& bias, const std::string& loss,
+            double parameter, py::array out) {
+  GradientArgs args;
+  args.bias = in_array<double>(bias, "bias");
+  args.k = static_cast<std::size_t>(bias.size());
+  args.x.n = static_cast<std::size_t>(y.shape(0));
+  take_targets(args, y, weight, loss, parameter);
+  double* sums = out_array<double>(out, "out", args.k + 2);
+  const auto run = [&]<class T>(T* values) {
+    py::gil_scoped_release release;
+    slopes_of_scores(args, values, sums);
+  };
+  if (holds<double>(scores)) run(out_array<double>(scores, "scores", args.x.n * args.k, 2));
+  else run(out_array<float>(scores, "scores", args.x.n * args.k, 2));
 }
 
 void predict(const py::array& x, int bits, const OptionalArray& scale, const OptionalArray& offset, const py::array& w,
@@ -125,6 +146,7 @@ void bind_linear(py::module_& m) {
   m.def("loss_names", &loss_names);
   m.def("gradient", &gradient, "x"_a, "bits"_a, "scale"_a.none(true), "offset"_a.none(true), "noise"_a.none(true), "y"_a,
         "weight"_a.none(true), "w"_a, "bias"_a, "loss"_a, "parameter"_a, "precise"_a, "threads"_a, "out"_a);
+  m.def("slopes", &slopes, "scores"_a, "y"_a, "weight"_a.none(true), "bias"_a, "loss"_a, "parameter"_a, "out"_a);
   m.def("product", &predict, "x"_a, "bits"_a, "scale"_a.none(true), "offset"_a.none(true), "w"_a, "bias"_a, "threads"_a,
         "out"_a);
   m.def("code_gram", &codes_gram, "x"_a, "bits"_a, "scale"_a, "offset"_a, "y"_a.none(true), "low"_a.none(true),

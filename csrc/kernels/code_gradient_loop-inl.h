@@ -156,7 +156,8 @@ void code_gradient_rows(const GradientRun<E, float>& run) {
   {L::kName, over_outputs, &gradient_rows<L, over_outputs, float, float>,                                           \
    &code_gradient_rows<L, over_outputs, std::int8_t>, &code_gradient_rows<L, over_outputs, Nibbles>,                \
    &gradient_rows<L, over_outputs, float, double>, &gradient_rows<L, over_outputs, double, double>,                 \
-   &gradient_rows<L, over_outputs, std::int8_t, double>},
+   &gradient_rows<L, over_outputs, std::int8_t, double>, &slope_rows<L, over_outputs, float>,                       \
+   &slope_rows<L, over_outputs, double>},
 #define SCRIMP_SCALAR_ROW(L) SCRIMP_LOSS_ROW(L, false)
 #define SCRIMP_OUTPUTS_ROW(L) SCRIMP_LOSS_ROW(L, true)
 constexpr LossKernels kLosses[] = {SCRIMP_SCALAR_LOSSES(SCRIMP_SCALAR_ROW) SCRIMP_ROW_LOSSES(SCRIMP_OUTPUTS_ROW)};

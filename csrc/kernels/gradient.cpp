@@ -154,6 +154,30 @@ void gradient_leaves(const GradientArgs& args, double* out) {
   run_leaves<float, double>(args, loss, out);
 }
 
+template <class T>
+void slopes_of_scores(const GradientArgs& args, T* scores, double* sums) {
+  const LossKernels& loss = find_loss(args.loss);
+  const std::size_t k = args.k;
+  std::vector<T> bias(args.bias, args.bias + k), y(kChunkRows * args.y.d), weight(kChunkRows);
+  std::vector<T> z((kBlockRows + group_rows(k * sizeof(T), k, kBlockRows)) * k);
+  std::fill(sums, sums + k + 2, 0.0);
+  for (std::size_t i = 0; i < args.x.n; i += kChunkRows) {
+    const std::size_t n = std::min(kChunkRows, args.x.n - i);
+    read_values(args.y, i, n, y.data());
+    if (args.weight.data) read_values(args.weight, i, n, weight.data());
+    else std::fill(weight.begin(), weight.end(), T{1});
+    const GradientRun<T, T> run{scores + i * k, static_cast<std::ptrdiff_t>(k), n, k, k, nullptr, bias.data(), y.data(),
+                                args.weight.data ? weight.data() : nullptr, static_cast<T>(args.parameter),
+                                loss.over_outputs && args.y.d != k, z.data(), nullptr, scores + i * k, sums, sums + k};
+    if constexpr (std::is_same_v<T, float>) loss.slopes_f32(run);
+    else loss.slopes_f64(run);
+    for (std::size_t r = 0; r < n; ++r) sums[k + 1] += static_cast<double>(weight[r]);
+  }
+}
+
+template void slopes_of_scores<float>(const GradientArgs&, float*, double*);
+template void slopes_of_scores<double>(const GradientArgs&, double*, double*);
+
 void product(const GradientArgs& args, float* out) {
   const LinearKernels& kernels = *active_table().linear;
   const CodeWeights<float> weights(args);

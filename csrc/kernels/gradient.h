@@ -30,6 +30,11 @@ inline std::size_t gradient_width(std::size_t d, std::size_t k) { return d * k +
 // Fills out[n_leaves(n)][gradient_width(d, k)].
 void gradient_leaves(const GradientArgs& args, double* out);
 
+// Turns the scores [args.x.n][k] of one leaf's rows into their weighted slopes; sums[k + 2]: g0, value, Σ weight. Reads n of
+// x, k, bias, y, weight, loss, parameter.
+template <class T>
+void slopes_of_scores(const GradientArgs& args, T* scores, double* sums);
+
 const LossKernels& find_loss(const std::string& name);  // throws std::invalid_argument that lists the known names
 
 // out[n][k] = x·w + bias; reads x, scale, offset, k, w, bias, threads.

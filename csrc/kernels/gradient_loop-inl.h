@@ -239,6 +239,25 @@ struct FloatRows {
   }
 };
 
+// Scores x [n][k] in place of rows, d = k: what the products would be. The slopes are written to g [n][k], which may be x.
+template <class T>
+struct ScoreRows {
+  static constexpr std::size_t kBlock = kBlockRows;
+  const GradientRun<T, T>& run;
+
+  void multiply(std::size_t i, std::size_t n, T* z) const {
+    for (std::size_t b = 0; b < n; b += kBlockRows)
+      for (std::size_t o = 0; o < run.k; ++o)
+        take_rows(run.x, i + b, n - b < kBlockRows ? n - b : kBlockRows, run.k, o, T{0}, z + b * run.k + o * kBlockRows);
+  }
+
+  void add(std::size_t i, std::size_t n, const T* slope) const {
+    for (std::size_t r = 0; r < n; ++r)
+      for (std::size_t o = 0; o < run.k; ++o)
+        run.g[(i + r) * run.k + o] = slope[r / kBlockRows * kBlockRows * run.k + o * kBlockRows + r % kBlockRows];
+  }
+};
+
 // A group of rows at a time: multiplied by the weights, turned into slopes, added to the gradient.
 template <class L, bool kOverOutputs, class Products, class E, class T>
 inline void gradient_groups(const GradientRun<E, T>& run, const Products& products) {
@@ -261,6 +280,11 @@ inline void gradient_groups(const GradientRun<E, T>& run, const Products& produc
 template <class L, bool kOverOutputs, class E, class T>
 void gradient_rows(const GradientRun<E, T>& run) {
   gradient_groups<L, kOverOutputs>(run, FloatRows<E, T>{run});
+}
+
+template <class L, bool kOverOutputs, class T>
+void slope_rows(const GradientRun<T, T>& run) {
+  gradient_groups<L, kOverOutputs>(run, ScoreRows<T>{run});
 }
 
 }  // namespace

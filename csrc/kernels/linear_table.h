@@ -54,6 +54,8 @@ struct LossKernels {
   void (*f32_f64)(const GradientRun<float, double>&);
   void (*f64_f64)(const GradientRun<double, double>&);
   void (*i8_f64)(const GradientRun<std::int8_t, double>&);
+  void (*slopes_f32)(const GradientRun<float, float>&);  // x: scores [n][k], d = k; g: their slopes [n][k], in place
+  void (*slopes_f64)(const GradientRun<double, double>&);
 };
 
 // out[i][o] = x[i]·w[o] + bias[o].

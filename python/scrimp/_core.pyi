@@ -174,6 +174,15 @@ def gradient(
     threads: int,
     out: Float64s,
 ) -> None: ...
+def slopes(
+    scores: NDArray[np.float32] | Float64s,
+    y: FloatArray,
+    weight: FloatArray | None,
+    bias: Float64s,
+    loss: str,
+    parameter: float,
+    out: Float64s,
+) -> None: ...
 def product(
     x: NDArray[Any],
     bits: int,

@@ -18,7 +18,7 @@ from scrimp.demo.network_classifier import TwoLayerNet
 from scrimp.demo.results import RungResult
 from scrimp.demo.rungs import Rung, settings_up_to
 from scrimp.distillation import distill
-from scrimp.train.dense import one_thread
+from scrimp.matrix.blas import one_thread
 
 LADDER = (
     Rung("baseline", "float32 pixels, one process, float32 network of 64 inner units", {"hidden": 64}),

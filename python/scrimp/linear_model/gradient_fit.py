@@ -19,8 +19,8 @@ from scrimp.linear_model.inputs import DOUBLE_SIZES, SINGLE_SIZES, Inputs, check
 from scrimp.linear_model.transfer import Known
 from scrimp.linear_model.weights import Coefficients
 from scrimp.matrix import NibblePlanes, QuantizedMatrix, product
+from scrimp.matrix.blas import one_thread
 from scrimp.train import Fit, minimize
-from scrimp.train.dense import one_thread
 from scrimp.train.linear import (
     CURVATURE,
     CodeRows,

@@ -14,8 +14,9 @@ import numpy as np
 
 from scrimp.comm import Comm, shard_bounds, single
 from scrimp.errors import BudgetExceeded
+from scrimp.matrix.blas import one_thread
 from scrimp.train.checkpoint import Progress, load_progress, save_progress
-from scrimp.train.dense import Matrix, one_thread
+from scrimp.train.dense import Matrix
 from scrimp.train.exchange import sum_over_ranks
 from scrimp.train.normal import NOTHING, NormalOptions, NormalSolution, RunOptions, identity
 from scrimp.train.refinement import Ask, Lanczos

@@ -7,7 +7,6 @@ diagonal is 1, so that columns of huge and tiny scale do not hide each other.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -20,20 +19,6 @@ MANY_COLUMNS = 4096  # above, few rows are solved as they are
 # Eigenvalues below this, relative to a unit diagonal and times d, cannot be told from rounding of a float64
 # Gram.
 RANK_TOLERANCE = 64 * float(np.finfo(np.float64).eps)
-
-
-def one_thread() -> Any:
-    """Return a context with one BLAS thread: the order of sums depends on the number of threads."""
-    return _blas().limit(limits=1, user_api="blas")
-
-
-@cache
-def _blas() -> Any:
-    """Find the libraries once: looking for them takes 9 ms."""
-    import scipy.linalg  # noqa: F401  its BLAS is a library of its own, which the limit must find loaded
-    from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
-
-    return ThreadpoolController()
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from scrimp.comm import Comm, shard_bounds
 from scrimp.matrix import LEAF_ROWS, Gram, QuantizedMatrix
-from scrimp.train.dense import Factor, Matrix, PseudoInverse, one_thread
+from scrimp.matrix.blas import one_thread
+from scrimp.train.dense import Factor, Matrix, PseudoInverse
 from scrimp.train.normal import NormalOptions
 from scrimp.train.shared_rows import SharedRows
 

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scrimp.matrix import LEAF_ROWS, QuantizedMatrix, TreeSum, column_ranges, gradient_sums
-from scrimp.train.dense import Factor, Matrix, one_thread
+from scrimp.matrix.blas import one_thread
+from scrimp.train.dense import Factor, Matrix
 
 PILOT_ROWS = 8192
 LEVERAGE = 10.0  # units that a value of a column may be from its mean

@@ -12,7 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from scrimp.train.dense import Factor, Matrix, one_thread
+from scrimp.matrix.blas import one_thread
+from scrimp.train.dense import Factor, Matrix
 
 MAX_STEPS = 30
 FIRST_ROWS = 2048  # of the sample, on which Newton's method begins

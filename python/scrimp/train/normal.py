@@ -21,8 +21,9 @@ from scrimp.comm import Comm
 from scrimp.cost import Budget
 from scrimp.errors import BudgetExceeded
 from scrimp.matrix import LEAF_ROWS, Gram, QuantizedMatrix
+from scrimp.matrix.blas import one_thread
 from scrimp.train.checkpoint import fingerprint
-from scrimp.train.dense import Factor, Matrix, PseudoInverse, one_thread, ridge_by_svd
+from scrimp.train.dense import Factor, Matrix, PseudoInverse, ridge_by_svd
 from scrimp.train.exchange import from_root
 from scrimp.train.refinement import Ask, Refined, refine
 from scrimp.train.replay import Replay

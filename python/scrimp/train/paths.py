@@ -8,7 +8,8 @@ import numpy as np
 
 from scrimp.comm import Comm
 from scrimp.matrix import QuantizedMatrix
-from scrimp.train.dense import Matrix, PseudoInverse, one_thread
+from scrimp.matrix.blas import one_thread
+from scrimp.train.dense import Matrix, PseudoInverse
 from scrimp.train.normal import Centred, NormalOptions, NormalSolution
 from scrimp.train.refinement import Ask
 from scrimp.train.shared_rows import SharedRows

@@ -16,8 +16,9 @@ import numpy as np
 
 from scrimp.comm import Comm
 from scrimp.matrix import LEAF_ROWS
+from scrimp.matrix.blas import one_thread
 from scrimp.train.checkpoint import fingerprint
-from scrimp.train.dense import Factor, Matrix, one_thread
+from scrimp.train.dense import Factor, Matrix
 from scrimp.train.lasso import Penalty, Quadratic, minimize_quadratic, objective_and_gap, relative_gap
 from scrimp.train.normal import (
     NOTHING,

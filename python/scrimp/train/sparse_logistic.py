@@ -15,8 +15,9 @@ import numpy as np
 
 from scrimp.comm import Comm
 from scrimp.matrix import QuantizedMatrix
+from scrimp.matrix.blas import one_thread
 from scrimp.train.checkpoint import fingerprint
-from scrimp.train.dense import Matrix, one_thread
+from scrimp.train.dense import Matrix
 from scrimp.train.linear import CURVATURE, CodeRows, pilot_rows, sample_rows, spread_of_rare
 from scrimp.train.metrics import DenseMetric, DiagonalMetric, Metric
 from scrimp.train.newton import SIZE, Sample
