@@ -21,12 +21,13 @@ from pathlib import Path
 import numpy as np
 
 import scrimp
+from scrimp.atomic import replacing
 from scrimp.data import QuantizedTable, TableEncoder
 from scrimp.data.encoder import NumericColumn
 from scrimp.data.quantized_table import SCHEMA
 from scrimp.linear_model import Ridge
 from scrimp.matrix import LEAF_ROWS, QuantizedMatrix
-from scrimp.matrix.storage import Writer, replacing
+from scrimp.matrix.storage import Writer
 
 COLUMNS, CHUNK = 128, 64 * LEAF_ROWS
 SHARE = 0.8  # of the speed of reading, at least

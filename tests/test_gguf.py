@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from scrimp.atomic import replacing
 from scrimp.codecs import codec, codec_names
 from scrimp.errors import InputError
-from scrimp.tensor_file import SafetensorsWriter, TensorInfo, export_gguf, replacing
+from scrimp.tensor_file import SafetensorsWriter, TensorInfo, export_gguf
 
 gguf = pytest.importorskip("gguf")
 

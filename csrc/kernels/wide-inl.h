@@ -76,7 +76,9 @@ SCRIMP_HD __m128d load_native(const std::int8_t* p, double) {
   return _mm_cvtepi32_pd(_mm_cvtepi8_epi32(_mm_cvtsi32_si128(two)));
 }
 SCRIMP_HD __m128d load_native(const float* p, double) {
-  return _mm_cvtps_pd(_mm_castpd_ps(_mm_load_sd(reinterpret_cast<const double*>(p))));
+  std::int64_t two;  // loads of a double want its alignment
+  memcpy(&two, p, sizeof two);
+  return _mm_cvtps_pd(_mm_castsi128_ps(_mm_cvtsi64_si128(two)));
 }
 #else
 template <class E, class T>

@@ -87,8 +87,8 @@ def refine(
 
     Notes
     -----
-    Every correction is looked at. To apply the last one, M⁻¹r, on the word of the eigenvalues seen so far saves
-    a pass and was tried: a rare one-hot is an eigenvalue that two steps do not see, and the flights of
+    Every correction is looked at. To apply the last one, M⁻¹r, on the word of the eigenvalues seen so far
+    saves a pass and was tried: a rare one-hot is an eigenvalue that two steps do not see, and the flights of
     `bench/contestants/datasets.py` ended at 8e-6 instead of 1e-6.
     """
     r = -(yield Ask("residual", (w,))) - alpha * w
