@@ -7,6 +7,7 @@
 #include "codecs/options.h"
 #include "kernels/linear_table.h"
 #include "kernels/matmul_table.h"
+#include "kernels/sums_table.h"
 
 namespace scrimp {
 
@@ -58,6 +59,7 @@ struct KernelTable {
   std::size_t n_codecs;
   const LinearKernels* linear;
   const MatmulKernels* matmul;
+  const SumKernels* sums;
 };
 
 const KernelTable& active_table();  // best supported, or $SCRIMP_ISA; throws std::invalid_argument on an unknown name

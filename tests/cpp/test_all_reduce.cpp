@@ -2,6 +2,7 @@
 // implementation in tests/test_comm.py.
 #include <gtest/gtest.h>
 
+#include <cstring>
 #include <functional>
 #include <limits>
 #include <thread>
@@ -64,6 +65,21 @@ TEST(AllReduce, TheLastSumDividesAndJudgesAsTheStepsApartDo) {
       expect_last_sum_equals_its_parts<double>(divisor, special);
     }
   }
+}
+
+template <class T>
+void expect_sums_wrap() {
+  std::vector<T> a(133, std::numeric_limits<T>::max()), b(133), total(133);
+  for (std::size_t i = 0; i < b.size(); ++i) b[i] = static_cast<T>(i);
+  sum(a.data(), b.data(), a.size(), total.data());
+  add(a.data(), b.data(), a.size());
+  for (std::size_t i = 0; i < b.size(); ++i) ASSERT_EQ(total[i], i ? std::numeric_limits<T>::min() + b[i] - 1 : a[0]);
+  EXPECT_EQ(a, total);
+}
+
+TEST(AllReduce, SumsOfIntegersWrap) {
+  expect_sums_wrap<std::int32_t>();
+  expect_sums_wrap<std::int64_t>();
 }
 
 // The arrays lie where the peers read them; the world is dropped before the arrays are.

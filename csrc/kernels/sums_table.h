@@ -1,0 +1,25 @@
+#pragma once
+// What one ISA offers for sums of plain numbers, as collectives need them. Included by the files compiled per ISA, so no std
+// template may appear here.
+#include <cstddef>
+#include <cstdint>
+
+namespace scrimp {
+
+template <class T>
+struct FloatSums {
+  bool (*all_finite)(const T* x, std::size_t n);
+  void (*sum)(const T* a, const T* b, std::size_t n, T* total);  // total = a + b; total may be a
+  void (*divide)(T* total, std::size_t n, int size);
+  // total = a + b, and over `divisor`, in one pass; whether it is finite. total may be a.
+  bool (*sum_last)(const T* a, const T* b, std::size_t n, int divisor, T* total);
+};
+
+struct SumKernels {
+  FloatSums<float> f32;
+  FloatSums<double> f64;
+  void (*sum_i32)(const std::int32_t* a, const std::int32_t* b, std::size_t n, std::int32_t* total);  // wraps
+  void (*sum_i64)(const std::int64_t* a, const std::int64_t* b, std::size_t n, std::int64_t* total);
+};
+
+}  // namespace scrimp

@@ -1,0 +1,14 @@
+// The kernels of one ISA for sums of plain numbers. Compiled once per ISA.
+#include "kernels/isa_name.h"
+#include "kernels/sums-inl.h"
+
+namespace scrimp {
+
+extern const SumKernels SCRIMP_OF_ISA(kSums);
+const SumKernels SCRIMP_OF_ISA(kSums) = {
+    {&all_finite_of<float>, &sum_of<float>, &divide_by<float>, &sum_last_of<float>},
+    {&all_finite_of<double>, &sum_of<double>, &divide_by<double>, &sum_last_of<double>},
+    &sum_of<std::int32_t>,
+    &sum_of<std::int64_t>};
+
+}  // namespace scrimp
