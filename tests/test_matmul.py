@@ -247,5 +247,5 @@ def test_shapes_and_options_that_do_not_fit_are_named():
         QuantizedLinear.from_packet(scrimp.pack(np.ones(5), "int4"))
     with pytest.raises(scrimp.CodecError):
         QuantizedLinear.from_packet(scrimp.pack(np.ones((2, 5)), "int4")[:-1])
-    with pytest.raises(TypeError, match="X must be a float16"):
+    with pytest.raises(TypeError, match="X must be a bfloat16, float16"):
         layer(np.ones((3, 128), np.int64))
