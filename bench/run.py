@@ -10,6 +10,7 @@ the existing one that SCRIMP_BENCH_DATA names, where the next run finds them.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import platform
@@ -48,16 +49,19 @@ class Contestant:
         self.version: str | None = hello.get("version")
 
     def ask(self, request: dict) -> dict:
+        """Send a request; a peer that crashed answers every one with an error, and the others go on."""
         assert self._worker.stdin
         assert self._worker.stdout
-        self._worker.stdin.write(json.dumps(request) + "\n")
-        self._worker.stdin.flush()
+        with contextlib.suppress(BrokenPipeError):
+            self._worker.stdin.write(json.dumps(request) + "\n")
+            self._worker.stdin.flush()
         line = self._worker.stdout.readline()
         return json.loads(line) if line else {"error": "the process ended"}
 
     def close(self) -> None:
         if self._worker.stdin:
-            self._worker.stdin.close()
+            with contextlib.suppress(BrokenPipeError):
+                self._worker.stdin.close()
         self._worker.wait(timeout=60)
 
 
