@@ -18,6 +18,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import wire
@@ -27,6 +28,7 @@ from table import print_rows
 from targets import print_targets
 
 HERE = Path(__file__).resolve().parent
+SETTLE_SECONDS = 0.1  # threads of the contestant before may still spin: ONNX Runtime's and OpenMP's do
 ENOUGH_SECONDS = 3.0  # after three rounds, a contestant that is this slow is not asked again
 FIRST_FIGURES = {"extra_mb"}  # the first call takes the most: later ones reuse what it mapped
 UNFAIR = {"OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "SCRIMP_ISA"}
@@ -37,19 +39,29 @@ class Contestant:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self._worker = subprocess.Popen(
-            [sys.executable, str(HERE / "worker.py"), name],
+        self._worker = self._start()
+        hello = self.ask({"do": "hello"})
+        self.missing: str | None = hello.get("missing") or hello.get("error")
+        self.version: str | None = hello.get("version")
+
+    def _start(self) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, str(HERE / "worker.py"), self.name],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
             env={key: value for key, value in os.environ.items() if key not in UNFAIR},
         )
-        hello = self.ask({"do": "hello"})
-        self.missing: str | None = hello.get("missing") or hello.get("error")
-        self.version: str | None = hello.get("version")
+
+    def prepare(self, case: Case) -> dict:
+        """Make a case ready, in a new process if a case before has crashed this one."""
+        if self._worker.poll() is not None:
+            self._worker = self._start()
+            self.ask({"do": "hello"})
+        return self.ask({"do": "prepare", **case.request()})
 
     def ask(self, request: dict) -> dict:
-        """Send a request; a peer that crashed answers every one with an error, and the others go on."""
+        """Send a request; a peer that crashed answers with an error, and the others go on."""
         assert self._worker.stdin
         assert self._worker.stdout
         with contextlib.suppress(BrokenPipeError):
@@ -70,7 +82,7 @@ def measure(case: Case, contestants: list[Contestant], rounds: int) -> dict[str,
     results: dict[str, dict] = {}
     entered = []
     for contestant in contestants:
-        answer = contestant.ask({"do": "prepare", **case.request()})
+        answer = contestant.prepare(case)
         for variant in answer.get("variants", []):
             results[variant] = {"times": []}
             entered.append((contestant, variant))
@@ -81,6 +93,7 @@ def measure(case: Case, contestants: list[Contestant], rounds: int) -> dict[str,
             times, few = results[variant]["times"], 2 if case.first else 3
             if sum(times) > ENOUGH_SECONDS and len(times) >= few:
                 continue
+            time.sleep(SETTLE_SECONDS)
             answer = contestant.ask({"do": "time", "variant": variant})
             if "error" in answer:
                 results[variant]["error"] = answer["error"]
