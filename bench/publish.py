@@ -1,5 +1,8 @@
 """Run the benches on a quiet machine and write a section of docs/benchmarks.md, its plots and its JSON.
 
+A machine without AVX-512 has a page of its own, docs/benchmarks_v3.md: ratios of one instruction set
+say little of another.
+
 `python bench/publish.py` measures the codecs (five minutes), `python bench/publish.py linear` gradients, Gram
 matrices and fits (four minutes a suite), `python bench/publish.py collectives` all-reduces (four minutes),
 `python bench/publish.py predict` products with weights in few bits (three minutes);
@@ -54,53 +57,69 @@ def error_lines(rows: list[dict]) -> list[str]:
     return lines
 
 
-def document(report: dict, errors: list[dict]) -> str:
+def stem_of(report: dict) -> str:
+    """Return how the files begin that hold the reports of an instruction set."""
+    isa = report["isa"]
+    return "benchmarks" if isa.startswith("v4") else f"benchmarks_{isa}"
+
+
+def document(report: dict) -> str:
     peers = ", ".join(f"{name} {version}" for name, version in report["peers"].items())
+    plot = f"![GB/s by codec]({stem_of(report)}_speed.svg)"
     parts = [
         f"Machine: {report['machine']}; ISA {report['isa']}; commit {report['commit']}; median of "
         f"{report['rounds']} rounds. {peers}.",
         "### Targets\n\n" + "\n".join(linear_page.target_lines(report["rows"])),
-        "### Speed\n\n![GB/s by codec](benchmarks_speed.svg)\n\n" + "\n".join(speed_lines(report["rows"])),
-        "### Error\n\nRelative squared error by distribution.\n\n"
-        "![error against bits](benchmarks_error.svg)\n\n" + "\n".join(error_lines(errors)),
+        f"### Speed\n\n{plot}\n\n" + "\n".join(speed_lines(report["rows"])),
     ]
     return "\n\n".join(parts)
 
 
-def write_section(name: str, text: str) -> None:
+def write_section(stem: str, name: str, text: str) -> None:
     """Replace what stands between the two marks of a section."""
     begin, end = f"<!-- bench/publish.py {name}: begin -->", f"<!-- bench/publish.py {name}: end -->"
-    page = DOCS / "benchmarks.md"
+    page = DOCS / f"{stem}.md"
     before, _, rest = page.read_text().partition(begin)
     after = rest.partition(end)[2]
     page.write_text(f"{before}{begin}\n\n{text}\n\n{end}{after}")
 
 
 def publish_codecs(report: dict) -> None:
+    stem = stem_of(report)
+    plots.plot_speed(report, DOCS / f"{stem}_speed.svg")
+    write_section(stem, "codecs", document(report))
+
+
+def publish_errors() -> None:
+    """Write the codecs' errors, which are the same on every machine."""
     errors = error.errors()
-    plots.plot_speed(report, DOCS / "benchmarks_speed.svg")
     plots.plot_error(errors, DOCS / "benchmarks_error.svg")
-    write_section("codecs", document(report, errors))
+    text = "Relative squared error by distribution.\n\n![error against bits](benchmarks_error.svg)\n\n"
+    write_section("benchmarks", "errors", text + "\n".join(error_lines(errors)))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("section", nargs="?", default="codecs", choices=list(SUITES))
+    parser.add_argument("section", nargs="?", default="codecs", choices=[*SUITES, "errors"])
     parser.add_argument(
         "--from", dest="saved", type=Path, help="a report of bench/run.py instead of measuring"
     )
     parser.add_argument("--rounds", type=int, default=7)
     options = parser.parse_args()
     name = options.section
+    if name == "errors":
+        publish_errors()
+        return
     report = json.loads(options.saved.read_text()) if options.saved else run(SUITES[name], options.rounds, "")
-    saved = DOCS / ("benchmarks.json" if name == "codecs" else f"benchmarks_{name}.json")
+    stem = stem_of(report)
+    saved = DOCS / (f"{stem}.json" if name == "codecs" else f"{stem}_{name}.json")
     saved.write_text(json.dumps(report, indent=1) + "\n")
     if name == "codecs":
         publish_codecs(report)
     else:
-        write_section(name, PAGES[name](report))
+        write_section(stem, name, PAGES[name](report))
 
 
 if __name__ == "__main__":

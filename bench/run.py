@@ -161,8 +161,10 @@ def header(contestants: list[Contestant], rounds: int) -> dict:
     import scrimp
 
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=HERE, capture_output=True, text=True)
-    cpuinfo = Path("/proc/cpuinfo").read_text().splitlines()
-    model = next((line.split(":")[1].strip() for line in cpuinfo if line.startswith("model name")), "unknown")
+    lines = [line.split(":", 1) for line in Path("/proc/cpuinfo").read_text().splitlines() if ":" in line]
+    cpu = {key.strip(): value.strip() for key, value in reversed(lines)}
+    family = f" (family {cpu['cpu family']}, model {cpu['model']})" if "cpu family" in cpu else ""
+    model = cpu.get("model name", "unknown") + family
     return {
         "schema": "scrimp.bench/1",
         "machine": f"{model}, {os.cpu_count()} cores, {platform.system()} {platform.machine()}",
