@@ -16,17 +16,6 @@ namespace {
 constexpr std::size_t kChunk = 4096;   // values handled at once: they stay in the first-level cache
 constexpr std::size_t kGrain = 16384;  // that a thread takes at least
 
-// Finite, and so far from the largest float that no codec's rounding makes it infinite.
-bool is_tame(const float* x, std::size_t n) {
-  std::int32_t wild = 0;
-  for (std::size_t i = 0; i < n; ++i) {
-    std::int32_t bits;
-    std::memcpy(&bits, x + i, sizeof bits);
-    wild |= static_cast<std::int32_t>((bits & 0x7f800000) > 0x7e000000);  // signed: what every ISA can compare
-  }
-  return !wild;
-}
-
 class Worker {
  public:
   explicit Worker(const Combine& what) : what_(what), codec_(*what.codec), total_(kChunk), decoded_(kChunk) {}

@@ -13,13 +13,19 @@
 namespace scrimp {
 namespace {
 
+constexpr std::size_t kPiece = 2048;  // values that are combined at once: they stay in the first-level cache
+
+template <class Body>
+void in_pieces(Range range, Body body) {
+  for (std::size_t i = range.begin; i < range.end; i += kPiece) body(i, std::min(kPiece, range.end - i));
+}
+
 class Encoded {
  public:
   Encoded(Group& group, const ReduceCall& call, const EncodedReduce& what, std::vector<Range> ranges, Filled filled)
       : group_(group), call_(call), what_(what), codec_(*what.codec), rank_(group.rank()), size_(group.size()),
         stream_(call.n * sizeof(float) >= 2 * kStreamNbytes), stream_codes_(codec_.nbytes(call.n) >= 2 * kStreamNbytes),
         slots_(group, call, std::move(ranges), filled, [this](std::size_t n) { return codec_.nbytes(n); }),
-        scratch_(kChunk), decoded_(kChunk),
         room_(what.feedback == Feedback::kNone
                   ? nullptr
                   : reinterpret_cast<float*>(group.workspace((call.n + slots_.own().size()) * sizeof(float)))),
@@ -30,7 +36,7 @@ class Encoded {
     group_.pass(own_slice(group_, call_));
     slots_.open_peers();
     collect_failures();
-    in_chunks(slots_.own(), [&](std::size_t i, std::size_t count) { combine(i, count); });
+    in_pieces(slots_.own(), [&](std::size_t i, std::size_t count) { combine(i, count); });
     group_.pass(their_slices(group_, call_));
     return finish([&](bool finite) { write(what_.x, finite); });
   }
@@ -41,10 +47,8 @@ class Encoded {
     group_.pass(own_slice(group_, call_));
     slots_.open_peers();
     collect_failures();
-    in_chunks(slots_.own(), [&](std::size_t i, std::size_t count) {
-      float* total = result.data() + (i - slots_.own().begin);
-      sum(i, count, total);
-      if (!all_finite(total, count)) slots_.notice(rank_)->nonfinite = 1;
+    in_pieces(slots_.own(), [&](std::size_t i, std::size_t count) {
+      if (!sum(i, count, result.data() + (i - slots_.own().begin))) slots_.notice(rank_)->nonfinite = 1;
     });
     group_.pass(their_slices(group_, call_));
     return finish([&](bool) { std::copy(result.begin(), result.end(), out); });
@@ -102,42 +106,54 @@ class Encoded {
       if (const std::uint64_t failed = slots_.failures(peer)[rank_]) *slots_.notice(rank_) = {1, 0, peer, failed - 1};
   }
 
-  // The sum or mean of values [i, i + count) of the own slice.
-  void sum(std::size_t i, std::size_t count, float* total) {
-    const std::size_t begin = slots_.own().begin;
-    const bool ef21 = what_.feedback == Feedback::kEf21;
-    if (ef21) std::copy_n(what_.owned + (i - begin), count, total);
-    for (int peer = 0; peer < size_; ++peer) {
-      if (peer != rank_) {
-        decode(slots_.slot(peer, rank_), begin, i, count, ef21 || peer > 0, total);
-      } else if (!ef21 && peer == 0) {
-        std::copy_n(what_.x + i, count, total);
-      } else if (!ef21) {
-        add(total, what_.x + i, count);
-      }
-    }
-    if (ef21) {
-      owned_.save(i - begin, count);
-      std::copy_n(total, count, what_.owned + (i - begin));
-      add(total, what_.x + i, count);
-    }
-    if (call_.mean) divide(total, count, size_);
+  // What a rank adds to values [i, i + count) of the own slice; decoded into `room` where it is not the own.
+  const float* part(int peer, std::size_t i, std::size_t count, float* room) {
+    if (peer == rank_) return what_.x + i;
+    decode(slots_.slot(peer, rank_), slots_.own().begin, i, count, false, room);
+    return room;
   }
 
-  // Encodes the result and decodes it again: every rank will see the same.
+  // total = the sum or mean of values [i, i + count) of the own slice, in the order of ranks; whether it is finite.
+  bool sum(std::size_t i, std::size_t count, float* total) {
+    const std::size_t begin = slots_.own().begin;
+    const float* x = what_.x + i;
+    const int divisor = call_.mean ? size_ : 1;
+    if (what_.feedback == Feedback::kEf21) {
+      float* owned = what_.owned + (i - begin);
+      owned_.save(i - begin, count);
+      for (int peer = 0; peer < size_; ++peer)
+        if (peer != rank_) decode(slots_.slot(peer, rank_), begin, i, count, true, owned);
+      return sum_last(owned, x, count, divisor, total);
+    }
+    const float* so_far = part(0, i, count, total);
+    if (size_ == 1) {
+      std::copy_n(so_far, count, total);
+      return all_finite(total, count);
+    }
+    for (int peer = 1; peer < size_ - 1; ++peer, so_far = total) scrimp::sum(so_far, part(peer, i, count, decoded_), count, total);
+    return sum_last(so_far, part(size_ - 1, i, count, decoded_), count, divisor, total);
+  }
+
+  // Encodes the result. What all ranks will decode is finite, or they are told.
   void combine(std::size_t i, std::size_t count) {
     const std::size_t begin = slots_.own().begin;
-    float* total = scratch_.data();
-    sum(i, count, total);
+    sum(i, count, total_);
     if (what_.feedback == Feedback::kEf21)
-      for (std::size_t j = 0; j < count; ++j) total[j] -= what_.estimate[i + j];
+      for (std::size_t j = 0; j < count; ++j) total_[j] -= what_.estimate[i + j];
     float* lost = what_.feedback == Feedback::kEf14 ? what_.owned + (i - begin) : nullptr;
     if (lost) owned_.save(i - begin, count);
-    note(encode(total, count, slots_.slot(rank_, rank_), begin, i, what_.gather_seed, lost));
-    float* decoded = decoded_.data();
-    decode(slots_.slot(rank_, rank_), begin, i, count, false, decoded);
-    if (what_.feedback == Feedback::kEf21) add(decoded, what_.estimate + i, count);
-    if (!all_finite(decoded, count)) slots_.notice(rank_)->nonfinite = 1;
+    note(encode(total_, count, slots_.slot(rank_, rank_), begin, i, what_.gather_seed, lost));
+    if (decodes_finite(lost, count)) return;
+    decode(slots_.slot(rank_, rank_), begin, i, count, false, decoded_);
+    if (what_.feedback == Feedback::kEf21) add(decoded_, what_.estimate + i, count);
+    if (!all_finite(decoded_, count)) slots_.notice(rank_)->nonfinite = 1;
+  }
+
+  // Whether the result is known to decode to finite values: what was lost is finite only then; without feedback, codecs that
+  // refuse what is not finite make finite values of tame ones.
+  bool decodes_finite(const float* lost, std::size_t count) const {
+    if (lost) return all_finite(lost, count);
+    return what_.feedback == Feedback::kNone && !codec_.kernels().passes_nonfinite && is_tame(total_, count);
   }
 
   template <class Write>
@@ -172,13 +188,13 @@ class Encoded {
   int rank_, size_;
   bool stream_, stream_codes_;
   Slots slots_;
-  std::vector<float> scratch_, decoded_;
   float* room_;
   Undo<float> sent_, owned_;
+  alignas(64) float total_[kPiece], decoded_[kPiece];
 };
 
 void enter(Group& group, const ReduceCall& call, const EncodedReduce& what) {
-  require(kChunk % what.codec->block() == 0, "blocks of ", what.codec->block(), " do not fit into chunks of ", kChunk);
+  require(kPiece % what.codec->block() == 0, "blocks of ", what.codec->block(), " do not fit into pieces of ", kPiece);
   require(call.block % what.codec->block() == 0, "slices must begin at multiples of ", what.codec->block());
   group.enter(call.tag, call.label);
 }

@@ -1,6 +1,7 @@
 #pragma once
 // Sums of plain numbers as the collectives need them: in the order of ranks, integers wrap, no NaN unnoticed. The loops are
 // those of the ISA.
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <type_traits>
@@ -22,6 +23,14 @@ template <class T>
 bool all_finite(const T* x, std::size_t n) {
   if constexpr (std::is_integral_v<T>) return true;
   else return float_sums(x).all_finite(x, n);
+}
+
+// Finite, and so far from the largest float that no codec's rounding makes it infinite.
+inline bool is_tame(const float* x, std::size_t n) {
+  std::int32_t wild = 0;
+  for (std::size_t i = 0; i < n; ++i)
+    wild |= (std::bit_cast<std::int32_t>(x[i]) & 0x7f800000) > 0x7e000000;  // signed: what every ISA can compare
+  return !wild;
 }
 
 // total = a + b; total may be a.
