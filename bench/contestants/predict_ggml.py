@@ -25,7 +25,7 @@ def declare() -> None:
     for name, arguments in {"ggml_mul_mat": 3, "ggml_new_graph": 1, "ggml_get_data": 1}.items():
         getattr(BASE, name).restype, getattr(BASE, name).argtypes = POINTER, [POINTER] * arguments
     BASE.ggml_build_forward_expand.argtypes = [POINTER, POINTER]
-    BASE.ggml_free.argtypes = [POINTER]
+    BASE.ggml_free.argtypes = BASE.ggml_reset.argtypes = [POINTER]
     CPU.ggml_graph_compute_with_ctx.argtypes = [POINTER, POINTER, ctypes.c_int]
 
 
@@ -38,8 +38,8 @@ class Graph:
     def __init__(self, kind: str, rows: int, d: int, k: int) -> None:
         block, nbytes = BLOCK_NBYTES[kind]
         self.nbytes = k * d // block * nbytes
-        room = self.nbytes + 8 * rows * (d + k) + (64 << 20)
-        self.context = BASE.ggml_init(Context(room, None, False))
+        self.context = BASE.ggml_init(Context(self.nbytes + 4 * rows * (d + k) + (1 << 20), None, False))
+        self.work = BASE.ggml_init(Context(2 * rows * d + (1 << 20), None, False))
         self.w = BASE.ggml_new_tensor_2d(self.context, TYPES[kind], d, k)
         self.x = BASE.ggml_new_tensor_2d(self.context, TYPES["f32"], d, rows)
         self.y = BASE.ggml_mul_mat(self.context, self.w, self.x)
@@ -49,7 +49,13 @@ class Graph:
     def data(self, tensor: int) -> int:
         return BASE.ggml_get_data(tensor)
 
+    def compute(self, threads: int) -> None:
+        """Multiply; every computation leaves its rounded rows in the context that it is given."""
+        BASE.ggml_reset(self.work)
+        CPU.ggml_graph_compute_with_ctx(self.work, self.graph, threads)
+
     def __del__(self) -> None:
+        BASE.ggml_free(self.work)
         BASE.ggml_free(self.context)
 
 
@@ -66,7 +72,7 @@ def product(kind: str):
         )
 
         def run() -> np.ndarray:
-            CPU.ggml_graph_compute_with_ctx(graph.context, graph.graph, threads)
+            graph.compute(threads)
             return out
 
         return {f"ggml {kind}": with_error(run, problem)}
