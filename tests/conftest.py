@@ -13,6 +13,7 @@ import pytest
 collect_ignore_glob = ["golden/*.py", "fuzz/*.py", "faults.py"]
 
 KERNEL_FILES = {
+    "test_bfloat16",
     "test_codec_error",
     "test_codec_recorded",
     "test_codecs",
@@ -21,6 +22,7 @@ KERNEL_FILES = {
     "test_gradient",
     "test_gram",
     "test_matmul",
+    "test_microscales",
     "test_packets",
     "test_quantize",
     "test_quantized_matrix",
