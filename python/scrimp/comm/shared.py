@@ -76,7 +76,7 @@ def _shared_origin(x: Array) -> tuple[int, int] | None:
 
 
 def _attach(
-    fd: int, offset: int, dtype: str | list[Any], shape: tuple[int, ...], order: str, shared: bool
+    fd: int, offset: int, kind: np.dtype[Any], shape: tuple[int, ...], order: str, shared: bool
 ) -> Array:
     """Map one array in a worker; `shared` ones are one memory for all."""
     memory = _maps.get(fd)
@@ -84,7 +84,6 @@ def _attach(
         memory = _maps[fd] = _map(fd, os.fstat(fd).st_size, mmap.MAP_SHARED if shared else mmap.MAP_PRIVATE)
         if shared:
             _fd_of_map[memory] = fd
-    kind = np.dtype(dtype)
     n = int(np.prod(shape, dtype=np.int64))
     flat = np.frombuffer(memory, kind, n, offset)
     return flat.reshape(shape, order="F" if order == "F" else "C")
@@ -131,8 +130,7 @@ class ArgumentPickler(pickle.Pickler):
         origin = _shared_origin(x) if x.flags.c_contiguous or x.flags.f_contiguous else None
         fd, offset = origin or self._store(x, order)
         self.fds.add(fd)
-        kind = x.dtype.str if x.dtype.names is None else x.dtype.descr
-        return _attach, (fd, offset, kind, x.shape, order, origin is not None)
+        return _attach, (fd, offset, x.dtype, x.shape, order, origin is not None)
 
     def _store(self, x: Array, order: str) -> tuple[int, int]:
         if self._fd < 0:

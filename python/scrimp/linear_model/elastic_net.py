@@ -99,7 +99,7 @@ class SparseLeastSquares(LeastSquares):
         Parameters
         ----------
         X : array[n, d], frame, or QuantizedMatrix
-            float32, float64 and float16 are read as they are, int8 rows and a QuantizedMatrix too.
+            bfloat16, float16, float32 and float64 are read as they are, int8 rows and a QuantizedMatrix too.
         y : array[n] or array[n, k]
             Targets; outputs do not share their zeros.
         sample_weight : array[n], optional

@@ -65,8 +65,8 @@ def training_rows(
 ) -> Inputs:
     """Check and convert what `fit` was given; int8 rows and a QuantizedMatrix stay as they are.
 
-    With `as_they_are` targets in float32 do too, and rows of a mapped file are not looked through for NaN and
-    infinity: the caller does that, with `check_mapped` or on its way.
+    With `as_they_are` targets in float32 do too, and rows of a mapped file or in bfloat16 are not looked
+    through for NaN and infinity: the caller does that, with `check_unseen` or on its way.
     """
     if is_codes(X):
         rows = code_rows(estimator, X, reset=reset)
@@ -79,13 +79,13 @@ def training_rows(
             X,
             y,
             reset=reset,
-            dtype=FLOATS,
+            dtype=_kept_types(X),
             multi_output=not one_output,
             y_numeric=True,
-            ensure_all_finite=not is_mapped(X),
+            ensure_all_finite=not is_unseen(X),
         )
         if not as_they_are:
-            check_mapped(rows)
+            check_unseen(rows)
     narrow = as_they_are and getattr(targets, "dtype", None) == np.float32
     dtype = np.float32 if narrow else np.float64
     targets = np.asarray(column_or_1d(targets, warn=True) if one_output else targets, dtype)
@@ -147,9 +147,10 @@ def _labelled(estimator: Any, X: Any, y: Any, reset: bool) -> tuple[Any, NDArray
     if is_codes(X):
         rows, labels = code_rows(estimator, X, reset=reset), y
     else:
-        finite = not is_mapped(X)
-        rows, labels = validate_data(estimator, X, y, reset=reset, dtype=FLOATS, ensure_all_finite=finite)
-        check_mapped(rows)
+        finite = not is_unseen(X)
+        types = _kept_types(X)
+        rows, labels = validate_data(estimator, X, y, reset=reset, dtype=types, ensure_all_finite=finite)
+        check_unseen(rows)
     check_classification_targets(labels)
     return rows, column_or_1d(labels, warn=True)
 
@@ -206,18 +207,31 @@ def prediction_rows(estimator: Any, X: Any, *, reset: bool = False) -> Any:
     """Check and convert what `predict` was given."""
     if is_codes(X):
         return code_rows(estimator, X, reset=reset)
-    return validate_data(estimator, X, reset=reset, dtype=FLOATS)
+    known = not _is_bfloat16(X)
+    rows = validate_data(estimator, X, reset=reset, dtype=_kept_types(X), ensure_all_finite=known)
+    if not known:
+        check_unseen(rows)
+    return rows
 
 
-def is_mapped(X: Any) -> bool:
-    """Whether rows lie in a file: they are checked a batch at a time, NaN and infinity are an InputError."""
-    return isinstance(X, np.memmap)
+def is_unseen(X: Any) -> bool:
+    """Whether scikit-learn does not look for NaN and infinity: rows in a file, and bfloat16."""
+    return isinstance(X, np.memmap) or _is_bfloat16(X)
 
 
-def check_mapped(X: Any) -> None:
-    """Raise InputError, naming the first, if rows of a mapped file hold NaN or infinity."""
-    if is_mapped(X):
+def check_unseen(X: Any) -> None:
+    """Raise InputError, naming the first, if such rows hold NaN or infinity; those of a file in batches."""
+    if is_unseen(X):
         column_ranges(X)
+
+
+def _is_bfloat16(X: Any) -> bool:
+    return isinstance(X, np.ndarray) and X.dtype.name == "bfloat16"
+
+
+def _kept_types(X: Any) -> list[Any]:
+    """Return the types of rows that stay as they are; others become the first of them."""
+    return [*FLOATS, X.dtype] if _is_bfloat16(X) else FLOATS
 
 
 def is_codes(X: Any) -> bool:

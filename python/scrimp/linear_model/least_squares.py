@@ -20,8 +20,8 @@ from scrimp.linear_model.inputs import (
     DOUBLE_SIZES,
     Inputs,
     check_columns,
-    check_mapped,
     check_targets,
+    check_unseen,
     prediction_rows,
     training_rows,
 )
@@ -62,7 +62,7 @@ class LeastSquares(GradientFit, Persistent, MultiOutputMixin, RegressorMixin, Ba
         Parameters
         ----------
         X : array[n, d], frame, or QuantizedMatrix
-            float32, float64 and float16 are read as they are, int8 rows and a QuantizedMatrix too.
+            bfloat16, float16, float32 and float64 are read as they are, int8 rows and a QuantizedMatrix too.
         y : array[n] or array[n, k]
             Targets.
         sample_weight : array[n], optional
@@ -135,7 +135,7 @@ class LeastSquares(GradientFit, Persistent, MultiOutputMixin, RegressorMixin, Ba
         )
         finds_ranges = options.gram and inputs.weight is None and not fits_one_leaf(inputs.X, options)
         if not finds_ranges or self.workers > 1:  # a worker would not name the row
-            check_mapped(inputs.X)
+            check_unseen(inputs.X)
         if not finds_ranges:
             check_columns(inputs.X, DOUBLE_SIZES)
         checkpoint = None if self.checkpoint is None else os.fspath(self.checkpoint)
@@ -169,7 +169,7 @@ class LeastSquares(GradientFit, Persistent, MultiOutputMixin, RegressorMixin, Ba
         self, inputs: Inputs, alpha: NDArray[np.float64], choice: Choice, started: float, known: Known | None
     ) -> tuple[NormalSolution, Usage]:
         """Fit with `minimize`, standardized without touching the rows."""
-        check_mapped(inputs.X)
+        check_unseen(inputs.X)
         inputs = inputs._replace(y=np.asarray(inputs.y, np.float64))
         found = self._by_loss(inputs, "squared", alpha, choice.solver, known=known)
         self._warn_if_short(found, choice.solver, len(inputs.y))
