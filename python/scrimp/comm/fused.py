@@ -70,25 +70,25 @@ class Fused:
     def all_reduce_raw(self, flat: NDArray[Any]) -> Verdict:
         """Replace flat[n] by the sum (or mean) over ranks, unless the verdict says otherwise."""
         kind, *_ = self._group.all_reduce_raw(flat, self._args)
-        self._count(self._sizes(flat.itemsize), self._sizes(flat.itemsize), 0, (1, 2))
+        self._count_raw(flat.itemsize, (1, 2))
         return Verdict(kind)
 
     def reduce_scatter_raw(self, flat: NDArray[Any], out: NDArray[Any]) -> Verdict:
         """Write this rank's slice of the sum (or mean) to out, unless the verdict says otherwise."""
         kind, *_ = self._group.reduce_scatter_raw(flat, out, self._args)
-        self._count(self._sizes(flat.itemsize), self._sizes(flat.itemsize), 0, (1,))
+        self._count_raw(flat.itemsize, (1,))
         return Verdict(kind)
 
     def all_gather_raw(self, mine: NDArray[Any], out: NDArray[Any]) -> None:
         """Fill out[n] with the slices of all ranks."""
         args = (*self._args[:4], self._args[4] * out.itemsize, True)
         self._group.all_gather_raw(as_bytes(mine), as_bytes(out), args)
-        self._count(self._sizes(out.itemsize), self._sizes(out.itemsize), 0, (2,))
+        self._count_raw(out.itemsize, (2,))
 
     def broadcast_raw(self, flat: NDArray[Any], root: int) -> None:
         """Replace flat by root's."""
         self._group.broadcast_raw(as_bytes(flat), root, self._args)  # in bytes, whatever their type
-        self._count(self._sizes(flat.itemsize), self._sizes(flat.itemsize), 0, (2,))
+        self._count_raw(flat.itemsize, (2,))
 
     def all_reduce(self, flat: Floats, codec: Codec, key: Key, state: Residuals) -> Verdict:
         """Replace flat[n] and the residuals by what follows, unless the verdict says otherwise."""
@@ -96,7 +96,7 @@ class Fused:
         outcome = self._group.all_reduce_encoded(
             flat, codec.native, self._args, self._key(key), state.kind, arrays
         )
-        self._count([codec.nbytes(n) for n in self._sizes()], self._sizes(4), STATUS_NBYTES, (1, 2))
+        self._count_encoded(codec, (1, 2))
         return _verdict(*outcome)
 
     def reduce_scatter(self, flat: Floats, out: Floats, codec: Codec, key: Key, state: Residuals) -> Verdict:
@@ -105,19 +105,19 @@ class Fused:
         outcome = self._group.reduce_scatter_encoded(
             flat, out, codec.native, self._args, self._key(key), state.kind, arrays
         )
-        self._count([codec.nbytes(n) for n in self._sizes()], self._sizes(4), STATUS_NBYTES, (1,))
+        self._count_encoded(codec, (1,))
         return _verdict(*outcome)
 
     def all_gather(self, mine: Floats, out: Floats, codec: Codec, key: Key) -> Verdict:
         """Fill out[n] with the decoded slices of all ranks, the own one too."""
         outcome = self._group.all_gather_encoded(mine, out, codec.native, self._args, self._key(key))
-        self._count([codec.nbytes(n) for n in self._sizes()], self._sizes(4), STATUS_NBYTES, (2,))
+        self._count_encoded(codec, (2,))
         return _verdict(*outcome)
 
     def broadcast(self, flat: Floats, root: int, codec: Codec, key: Key) -> Verdict:
         """Replace flat by root's, decoded on root too."""
         outcome = self._group.broadcast_encoded(flat, root, codec.native, self._args, self._key(key))
-        self._count([codec.nbytes(n) for n in self._sizes()], self._sizes(4), STATUS_NBYTES, (2,))
+        self._count_encoded(codec, (2,))
         return _verdict(*outcome)
 
     def _sizes(self, itemsize: int = 1) -> list[int]:
@@ -128,17 +128,28 @@ class Fused:
         return first, second, key.step, key.first_index
 
     def _state(self, state: Residuals, roles: dict[str, tuple[str, ...]], n: int) -> dict[str, Floats]:
-        own = self._sizes()[self._call.rank]
-        return {role: state.get(role, own if role == "owned" else n) for role in roles[state.kind]}
+        begin, end = self._bounds[self._call.rank]
+        return {role: state.get(role, end - begin if role == "owned" else n) for role in roles[state.kind]}
+
+    def _count_raw(self, itemsize: int, legs: tuple[int, ...]) -> None:
+        sizes = self._sizes(itemsize)
+        self._count(sizes, sizes, 0, legs)
+
+    def _count_encoded(self, codec: Codec, legs: tuple[int, ...]) -> None:
+        sizes = self._sizes()
+        encoded = [codec.native.nbytes(n) for n in sizes]
+        self._count(encoded, [4 * n for n in sizes], STATUS_NBYTES, legs)
 
     def _count(self, encoded: list[int], raw: list[int], status: int, legs: tuple[int, ...]) -> None:
         """Count slices that went to their owners (leg 1) and the own one that went to all (leg 2)."""
-        peers = [p for p in range(self._call.size) if p != self._call.rank]
-        sent = (peers if 1 in legs else []) + ([self._call.rank] * len(peers) if 2 in legs else [])
+        rank = self._call.rank
+        owners, readers = int(1 in legs), (self._call.size - 1) * (2 in legs)
         traffic = self._call.traffic
-        traffic.wire_bytes += sum(encoded[p] for p in sent)
-        traffic.raw_bytes += sum(raw[p] for p in sent)
-        traffic.header_bytes += status * sum(encoded[p] > 0 for p in sent)
+        traffic.wire_bytes += owners * (sum(encoded) - encoded[rank]) + readers * encoded[rank]
+        traffic.raw_bytes += owners * (sum(raw) - raw[rank]) + readers * raw[rank]
+        if status:
+            filled = [n > 0 for n in encoded]
+            traffic.header_bytes += status * (owners * (sum(filled) - filled[rank]) + readers * filled[rank])
 
 
 def _verdict(kind: Literal["finite", "nonfinite", "failed"], rank: int, index: int) -> Verdict:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from functools import lru_cache
 
 
 def shard_bounds(n: int, size: int, block: int = 1) -> list[tuple[int, int]]:
@@ -32,6 +33,11 @@ def shard_bounds(n: int, size: int, block: int = 1) -> list[tuple[int, int]]:
     """
     if n < 0 or size < 1 or block < 1:
         raise ValueError(f"need n >= 0, size >= 1 and block >= 1, got n={n}, size={size}, block={block}")
+    return list(_bounds(n, size, block))
+
+
+@lru_cache(maxsize=1024)  # small calls would spend a tenth of their time here
+def _bounds(n: int, size: int, block: int) -> tuple[tuple[int, int], ...]:
     n_blocks = -(-n // block)
     cuts = [min(n, n_blocks * r // size * block) for r in range(size + 1)]
-    return list(itertools.pairwise(cuts))
+    return tuple(itertools.pairwise(cuts))
