@@ -52,11 +52,13 @@ constexpr std::int64_t kCodeBias = 0;
 using CellCode = std::int16_t;
 #endif
 constexpr std::size_t kCells = kCodeGramRows / kCellRows;
+constexpr std::size_t kColumnCells = kCells + (kNativeBytes == 64 ? 0 : 4);  // no strips 4 KB apart, in one set of the cache
 
 typedef std::int32_t NativeInt __attribute__((vector_size(kNativeBytes)));
 constexpr std::size_t kIntLanes = kNativeBytes / sizeof(std::int32_t);
 constexpr std::size_t kTileI = kNativeBytes == 64 ? 8 : 4;                 // columns i of one tile
 constexpr std::size_t kTileJ = 2 * kIntLanes;                             // columns j of one tile
+constexpr std::size_t kSquareJ = (kNativeBytes == 64 ? 1 : 8) * kTileJ;  // columns j that two tiles of columns i meet in turn
 constexpr std::size_t kCodeColumns = 32;                                   // panels are padded to a multiple of it
 static_assert(kCodeColumns % kTileI == 0 && kCodeColumns % kTileJ == 0, "tiles must fill the panels");
 
@@ -87,42 +89,19 @@ struct CodePanels {
 
   CodePanels(std::uint8_t* scratch, std::size_t d) : width(padded_columns(d)) {
     j = reinterpret_cast<std::int32_t*>(__builtin_assume_aligned(scratch, 64));
-    i = j + width * kCells;
-    sum = i + width * kCells;
+    i = j + width * kColumnCells;
+    sum = i + width * kColumnCells;
   }
 };
 
-std::size_t code_gram_nbytes(std::size_t d) { return padded_columns(d) * (2 * kCells + 1) * sizeof(std::int32_t); }
+std::size_t code_gram_nbytes(std::size_t d) { return padded_columns(d) * (2 * kColumnCells + 1) * sizeof(std::int32_t); }
 
-// One cell of 32 columns from kCellRows rows.
-inline void pack_cell(const std::int8_t* const* row, std::size_t n, std::int32_t* biased, std::int32_t* plain) {
-  CellCode cells[2][kCodeColumns * kCellRows] = {};
-  for (std::size_t r = 0; r < kCellRows; ++r)
-    for (std::size_t c = 0; c < n; ++c) {
-      cells[0][c * kCellRows + r] = static_cast<CellCode>(row[r][c] + kCodeBias);
-      cells[1][c * kCellRows + r] = static_cast<CellCode>(row[r][c]);
-    }
-  memcpy(biased, cells[0], sizeof cells[0]);
-  memcpy(plain, cells[1], sizeof cells[1]);
-}
-
-// Writes 32 packed columns, which begin at column c, into the strips of width kTile.
-template <std::size_t kTile>
-inline void store_strips(const std::int32_t* cells, std::size_t c, std::size_t cell, std::int32_t* strips) {
-  for (std::size_t t = 0; t < kCodeColumns; t += kTile)
-    memcpy(strips + (c + t) * kCells + cell * kTile, cells + t, kTile * sizeof(std::int32_t));
-}
-
-inline void pack_columns(const std::int8_t* const* row, std::size_t n, std::size_t c, std::size_t cell, const CodePanels& panels) {
-  std::int32_t biased[kCodeColumns], plain[kCodeColumns];
-  pack_cell(row, n, biased, plain);
-  store_strips<kTileJ>(biased, c, cell, panels.j);
-  store_strips<kTileI>(plain, c, cell, panels.i);
-}
-
+// Cells of 32 columns from kCellRows rows each, one after the other.
 #if defined(__AVX512VNNI__) && defined(__AVX512VBMI__)
-// The same for full columns: four rows of 16 bytes lie in the lanes of a register, vpermb makes them 16 cells.
-SCRIMP_HD void pack_full_columns(const std::int8_t* const* row, std::size_t c, std::size_t cell, const CodePanels& panels) {
+constexpr std::size_t kPackCells = 1;
+
+// Four rows of 16 bytes lie in the lanes of a register, vpermb makes them 16 cells.
+SCRIMP_HD void pack_columns(const std::int8_t* const* row, std::size_t c, std::size_t cell, const CodePanels& panels) {
   static_assert(kTileI == 8 && kTileJ == kCodeColumns);
   alignas(64) std::uint8_t order[64];
   for (int k = 0; k < 64; ++k) order[k] = static_cast<std::uint8_t>(16 * (k % 4) + k / 4);
@@ -133,48 +112,107 @@ SCRIMP_HD void pack_full_columns(const std::int8_t* const* row, std::size_t c, s
     x = _mm512_inserti32x4(x, _mm_loadu_si128(reinterpret_cast<const __m128i*>(row[2] + t)), 2);
     x = _mm512_inserti32x4(x, _mm_loadu_si128(reinterpret_cast<const __m128i*>(row[3] + t)), 3);
     x = _mm512_permutexvar_epi8(index, x);
-    std::int32_t* const strip = panels.i + (c + t) * kCells + cell * kTileI;
+    std::int32_t* const strip = panels.i + (c + t) * kColumnCells + cell * kTileI;
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(strip), _mm512_castsi512_si256(x));
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(strip + kTileI * kCells), _mm512_extracti64x4_epi64(x, 1));
-    _mm512_storeu_si512(panels.j + c * kCells + cell * kTileJ + t, _mm512_xor_si512(x, bias));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(strip + kTileI * kColumnCells), _mm512_extracti64x4_epi64(x, 1));
+    _mm512_storeu_si512(panels.j + c * kColumnCells + cell * kTileJ + t, _mm512_xor_si512(x, bias));
+  }
+}
+#elif defined(__AVX2__) && !defined(__AVX512F__)
+constexpr std::size_t kPackCells = 4;  // fill a cache line of each strip
+
+SCRIMP_HD __m256i load16(const std::int8_t* codes) {
+  return _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(codes)));
+}
+
+SCRIMP_HD void pack_columns(const std::int8_t* const* row, std::size_t c, std::size_t cell, const CodePanels& panels) {
+  static_assert(kTileI == 4 && kTileJ == 16);
+  for (std::size_t t = 0; t < kCodeColumns; t += kTileJ) {
+    auto* i = reinterpret_cast<__m128i*>(panels.i + (c + t) * kColumnCells + cell * kTileI);
+    auto* j = reinterpret_cast<__m256i*>(panels.j + (c + t) * kColumnCells + cell * kTileJ);
+#pragma GCC unroll 4
+    for (std::size_t p = 0; p < kPackCells; ++p, ++i, j += 2) {
+      const __m256i x = load16(row[2 * p] + t), y = load16(row[2 * p + 1] + t);
+      const __m256i even = _mm256_unpacklo_epi16(x, y), odd = _mm256_unpackhi_epi16(x, y);
+      _mm_storeu_si128(i, _mm256_castsi256_si128(even));
+      _mm_storeu_si128(i + kColumnCells, _mm256_castsi256_si128(odd));
+      _mm_storeu_si128(i + 2 * kColumnCells, _mm256_extracti128_si256(even, 1));
+      _mm_storeu_si128(i + 3 * kColumnCells, _mm256_extracti128_si256(odd, 1));
+      _mm256_storeu_si256(j, _mm256_permute2x128_si256(even, odd, 0x20));
+      _mm256_storeu_si256(j + 1, _mm256_permute2x128_si256(even, odd, 0x31));
+    }
   }
 }
 #else
-SCRIMP_HD void pack_full_columns(const std::int8_t* const* row, std::size_t c, std::size_t cell, const CodePanels& panels) {
-  pack_columns(row, kCodeColumns, c, cell, panels);
+constexpr std::size_t kPackCells = 1;
+
+// Writes 32 packed columns, which begin at column c, into the strips of width kTile.
+template <std::size_t kTile>
+inline void store_strips(const std::int32_t* cells, std::size_t c, std::size_t cell, std::int32_t* strips) {
+  for (std::size_t t = 0; t < kCodeColumns; t += kTile)
+    memcpy(strips + (c + t) * kColumnCells + cell * kTile, cells + t, kTile * sizeof(std::int32_t));
+}
+
+inline void pack_columns(const std::int8_t* const* row, std::size_t c, std::size_t cell, const CodePanels& panels) {
+  CellCode codes[2][kCodeColumns * kCellRows];
+  for (std::size_t r = 0; r < kCellRows; ++r)
+    for (std::size_t t = 0; t < kCodeColumns; ++t) {
+      codes[0][t * kCellRows + r] = static_cast<CellCode>(row[r][t] + kCodeBias);
+      codes[1][t * kCellRows + r] = static_cast<CellCode>(row[r][t]);
+    }
+  std::int32_t cells[2][kCodeColumns];
+  memcpy(cells, codes, sizeof cells);
+  store_strips<kTileJ>(cells[0], c, cell, panels.j);
+  store_strips<kTileI>(cells[1], c, cell, panels.i);
 }
 #endif
 
-// Rows beyond the last are rows of zeros; on the biased side they meet zeros, whatever they are.
+// Rows and columns beyond the last are zeros; what they give on the biased side meets zeros, or is not kept.
 inline void pack_codes(const CodeGramRun& run, const CodePanels& panels) {
+  constexpr std::size_t kRows = kCellRows * kPackCells;
   static const std::int8_t zeros[kCodeColumns] = {};
-  for (std::size_t cell = 0; cell * kCellRows < run.n; ++cell)
-    for (std::size_t c = 0; c < panels.width; c += kCodeColumns) {
-      const std::size_t n = run.d - c < kCodeColumns ? run.d - c : kCodeColumns;
-      const std::int8_t* row[kCellRows];
-      for (std::size_t r = 0; r < kCellRows; ++r) {
-        const std::size_t at = cell * kCellRows + r;
-        row[r] = at < run.n ? run.x + static_cast<std::ptrdiff_t>(at) * run.stride + c : zeros;
+  for (std::size_t r = 0; r < run.n; r += kRows)
+    for (std::size_t c = 0; c < run.d; c += kCodeColumns) {
+      std::int8_t end[kRows][kCodeColumns];
+      const std::int8_t* row[kRows];
+      for (std::size_t p = 0; p < kRows; ++p) {
+        row[p] = r + p < run.n ? run.x + static_cast<std::ptrdiff_t>(r + p) * run.stride + c : zeros;
+        if (run.d - c >= kCodeColumns || row[p] == zeros) continue;
+        memset(end[p], 0, kCodeColumns);
+        memcpy(end[p], row[p], run.d - c);
+        row[p] = end[p];
       }
-      if (n == kCodeColumns) pack_full_columns(row, c, cell, panels);
-      else pack_columns(row, n, c, cell, panels);
+      pack_columns(row, c, r / kCellRows, panels);
     }
+}
+
+// sum[c] += Σ_r x[r][c] over kRows rows: 16 bits hold the sum of 256 codes.
+template <std::size_t kRows>
+inline void add_row_codes(const std::int8_t* __restrict x, std::ptrdiff_t stride, std::size_t d, std::int32_t* __restrict sum) {
+  for (std::size_t c = 0; c < d; ++c) {
+    std::int16_t total = 0;
+#pragma GCC unroll 8
+    for (std::size_t r = 0; r < kRows; ++r)
+      total = static_cast<std::int16_t>(total + x[static_cast<std::ptrdiff_t>(r) * stride + static_cast<std::ptrdiff_t>(c)]);
+    sum[c] += total;
+  }
 }
 
 // Sums of the columns i over the rows.
 inline void sum_codes(const CodeGramRun& run, std::int32_t* sum) {
-  for (std::size_t c = 0; c < run.d; ++c) sum[c] = 0;
-  for (std::size_t r = 0; r < run.n; ++r) {
-    const std::int8_t* x = run.x + static_cast<std::ptrdiff_t>(r) * run.stride;
-    for (std::size_t c = 0; c < run.d; ++c) sum[c] += x[c];
-  }
+  constexpr std::size_t kTogether = 8;
+  memset(sum, 0, run.d * sizeof *sum);
+  const std::int8_t* x = run.x;
+  std::size_t r = 0;
+  for (; r + kTogether <= run.n; r += kTogether, x += kTogether * run.stride) add_row_codes<kTogether>(x, run.stride, run.d, sum);
+  for (; r < run.n; ++r, x += run.stride) add_row_codes<1>(x, run.stride, run.d, sum);
   for (std::size_t c = 0; c < run.d; ++c) run.sum[c] += sum[c];
 }
 
 // Fetches `step` bytes from `ahead` on in each round.
 inline void code_tile(const CodeGramRun& run, const CodePanels& panels, std::size_t i, std::size_t j, std::uintptr_t ahead, std::size_t step) {
   constexpr std::size_t kParts = kTileJ / kIntLanes;
-  const std::int32_t *cells_i = panels.i + i * kCells, *cells_j = panels.j + j * kCells;
+  const std::int32_t *cells_i = panels.i + i * kColumnCells, *cells_j = panels.j + j * kColumnCells;
   NativeInt sum[kTileI][kParts] = {};
   const std::size_t n_cells = (run.n + kCellRows - 1) / kCellRows;
   for (std::size_t q = 0; q < n_cells; ++q, cells_i += kTileI, cells_j += kTileJ, ahead += step) {
@@ -207,8 +245,11 @@ void code_gram_rows(const CodeGramRun& run) {
   const std::size_t strips = panels.width / kTileJ, n_rounds = strips * (strips + 1) / 2 * (kTileJ / kTileI) * kCells;
   const std::size_t step = run.next_nbytes / n_rounds + 1;
   std::uintptr_t ahead = run.next;
-  for (std::size_t j = 0; j < run.d; j += kTileJ)
-    for (std::size_t i = 0; i < j + kTileJ && i < run.d; i += kTileI, ahead += step * kCells) code_tile(run, panels, i, j, ahead, step);
+  for (std::size_t square = 0; square < run.d; square += kSquareJ)
+    for (std::size_t pair = 0; pair < square + kSquareJ && pair < run.d; pair += 2 * kTileI)
+      for (std::size_t j = square; j < square + kSquareJ && j < run.d; j += kTileJ)
+        for (std::size_t i = pair; i < pair + 2 * kTileI && i < j + kTileJ && i < run.d; i += kTileI, ahead += step * kCells)
+          code_tile(run, panels, i, j, ahead, step);
 }
 
 }  // namespace
