@@ -48,6 +48,17 @@ SCRIMP_HD Native<float> join_as_float(Native<double> first, Native<double> last)
 #endif
 }
 
+// Lanes of −128 … 127 as bytes.
+SCRIMP_HD void store_bytes(RoundInts x, std::int8_t* p) {
+#if defined(__AVX2__) && !defined(__AVX512F__)
+  const __m128i halves = _mm_packs_epi32(_mm256_castsi256_si128((__m256i)x), _mm256_extracti128_si256((__m256i)x, 1));
+  _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packs_epi16(halves, halves));
+#else
+  const RoundCodes bytes = __builtin_convertvector(x, RoundCodes);
+  memcpy(p, &bytes, sizeof bytes);
+#endif
+}
+
 // x held within 0 … top.
 SCRIMP_HD RoundInts clamp_lanes(RoundInts x, std::int32_t top) {
   const RoundInts zero = {}, most = zero + top;
@@ -119,10 +130,7 @@ struct GridLanes {
     const Native<float> steps = join_as_float((x.first - low.first) * inverse.first, (x.last - low.last) * inverse.last);
     return clamp_lanes(round_even_lanes(steps), top);
   }
-  SCRIMP_HD void store(RoundInts code, std::int8_t* codes) const {
-    const RoundCodes centred = __builtin_convertvector(code - centre, RoundCodes);
-    memcpy(codes, &centred, sizeof centred);
-  }
+  SCRIMP_HD void store(RoundInts code, std::int8_t* codes) const { store_bytes(code - centre, codes); }
 };
 
 inline void fetch_rows_after(const float* x, std::ptrdiff_t stride) {
