@@ -54,10 +54,24 @@ inline void for_runs(const Nibbles*, std::size_t d, Use use) {
   use(HighNibble{}, d - h, h, (h + 63) / 64 * 64);
 }
 
+template <class E>
+struct CodesOf;
+template <>
+struct CodesOf<std::int8_t> {
+  using Leaf = code_leaf::Leaf<WholeByte>;
+};
+template <>
+struct CodesOf<Nibbles> {
+  using Leaf = code_leaf::Leaf<LowNibble>;  // as that of HighNibble
+};
+template <class E>
+using LeafOf = typename CodesOf<E>::Leaf;
+
 // Weights in fixed point, in fixed_weights_nbytes(d, k) bytes.
 template <class E>
 struct FixedWeights {
-  using Digit = code_leaf::Digit;
+  using Leaf = LeafOf<E>;
+  using Digit = typename Leaf::Digit;
   std::size_t d, stride;  // of the planes of digits
   Digit* digits;          // [k][planes][stride]
   double* unit;           // [k]
@@ -69,32 +83,37 @@ struct FixedWeights {
     digits = reinterpret_cast<Digit*>(shift + k);
   }
 
-  Digit* of(std::size_t o) const { return digits + o * code_leaf::kPlanes * stride; }
+  Digit* of(std::size_t o) const { return digits + o * Leaf::kPlanes * stride; }
 
   // z[r] = w[o]·row[r] of kSumRows rows.
   void multiply(std::size_t o, const std::uint8_t* const* row, float* z) const {
     std::int64_t total[kSumRows] = {};
-    code_leaf::CodeSums sums;
+    if constexpr (Leaf::kWholeRows) Leaf::multiply(row, d, of(o), stride, total);
+    else multiply_runs(o, row, total);
+    for (int r = 0; r < kSumRows; ++r) z[r] = static_cast<float>((static_cast<double>(total[r]) - shift[o]) * unit[o]);
+  }
+
+  void multiply_runs(std::size_t o, const std::uint8_t* const* row, std::int64_t* total) const {
+    typename Leaf::Sums sums;
     for_runs(static_cast<const E*>(nullptr), d, [&](auto codes, std::size_t n, std::size_t, std::size_t begin) {
       for (std::size_t j = 0; j < n; j += kSegment) {
         const std::uint8_t* at[kSumRows];
         for (int r = 0; r < kSumRows; ++r) at[r] = row[r] + j;
-        sums.add<decltype(codes)>(at, n - j < kSegment ? n - j : kSegment, of(o) + begin + j, stride);
+        sums.template add<decltype(codes)>(at, n - j < kSegment ? n - j : kSegment, of(o) + begin + j, stride);
         if (n > kSegment / 2) sums.take(total);
       }
     });
     sums.take(total);
-    for (int r = 0; r < kSumRows; ++r) z[r] = static_cast<float>((static_cast<double>(total[r]) - shift[o]) * unit[o]);
   }
 
   // fixed: scratch [d].
   void write(std::size_t o, const float* w, std::int32_t* fixed) const {
-    memset(of(o), 0, code_leaf::kPlanes * stride * sizeof(Digit));
+    memset(of(o), 0, Leaf::kPlanes * stride * sizeof(Digit));
     unit[o] = to_fixed(w, d, fixed);
     std::int64_t above = 0;
     for_runs(static_cast<const E*>(nullptr), d, [&](auto codes, std::size_t n, std::size_t first, std::size_t begin) {
       for (std::size_t j = 0; j < n; ++j) {
-        code_leaf::split(fixed[first + j], of(o) + begin + j, stride);
+        split(fixed[first + j], of(o) + begin + j, stride);
         above += code_leaf::kOffset<decltype(codes)> * fixed[first + j];
       }
     });
@@ -113,7 +132,7 @@ template <class E>
 inline void add_code_rows(const std::uint8_t* const* row, std::size_t d, std::ptrdiff_t ahead, const float* slope, float* g) {
   std::int32_t fixed[kSlopeRows];
   const double unit = to_fixed(slope, kSlopeRows, fixed);
-  const code_leaf::SlopeDigits digits(fixed);
+  const typename LeafOf<E>::Slopes digits(fixed);
   for_runs(static_cast<const E*>(nullptr), d, [&](auto codes, std::size_t n, std::size_t first, std::size_t) {
     code_leaf::add_codes<decltype(codes)>(row, n, ahead, digits, static_cast<float>(256 * unit), static_cast<float>(unit), g + first);
   });

@@ -1,7 +1,8 @@
 #pragma once
 // Products of codes with numbers in fixed point, which are exact and so equal on every ISA: a weight or a slope is
-// unit·W, and W an integer of three digits in base 256. `plain` is the definition; AVX2 multiplies pairs of 16 bits,
-// AVX-512 VNNI the digits themselves, which needs codes above 0. Included by code_gradient_loop-inl.h alone.
+// unit·W, and W an integer of three digits in base 256. `plain` is the definition; AVX2 multiplies pairs of 16 bits and
+// codes of 4 bits as bytes, AVX-512 VNNI the digits themselves, which needs codes above 0. Included by
+// code_gradient_loop-inl.h alone.
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -39,18 +40,21 @@ inline void fetch(const std::uint8_t* line) { __builtin_prefetch(line, 0, 2); }
 SCRIMP_HD std::int8_t last_digit(std::int32_t fixed) { return static_cast<std::int8_t>(fixed); }
 SCRIMP_HD std::int32_t other_digits(std::int32_t fixed) { return (fixed - last_digit(fixed)) / 256; }  // exact
 
+// The digits of one number, `stride` apart: all but the last, the last.
+inline void split(std::int32_t fixed, std::int16_t* digits, std::size_t stride) {
+  digits[0] = static_cast<std::int16_t>(other_digits(fixed));
+  digits[stride] = last_digit(fixed);
+}
+// The same as three digits, the last first.
+inline void split(std::int32_t fixed, std::int8_t* digits, std::size_t stride) {
+  for (std::size_t k = 0; k < 3; ++k, fixed = other_digits(fixed)) digits[k * stride] = last_digit(fixed);
+}
+
 namespace plain {
 
 using Digit = std::int16_t;
-constexpr std::size_t kPlanes = 2;
 template <class Codes>
 constexpr std::int64_t kOffset = 0;  // what is added to each code before it is multiplied
-
-// The digits of one number, `stride` apart: all but the last, the last.
-inline void split(std::int32_t fixed, Digit* digits, std::size_t stride) {
-  digits[0] = static_cast<Digit>(other_digits(fixed));
-  digits[stride] = last_digit(fixed);
-}
 
 // sum[r] = Σ_j W[j]·(row[r][j] + kOffset), a part of the columns at a time.
 struct CodeSums {
@@ -100,99 +104,25 @@ inline void add_codes(const std::uint8_t* const* row, std::size_t n, std::ptrdif
   }
 }
 
+// What code_gradient_loop-inl.h takes of a kind of codes.
+template <class Codes>
+struct Leaf {
+  using Digit = plain::Digit;
+  using Sums = CodeSums;
+  using Slopes = SlopeDigits;
+  static constexpr std::size_t kPlanes = 2;
+  static constexpr bool kWholeRows = false;  // else a function multiplies them, not Sums a run of columns
+};
+
 }  // namespace plain
 
-#if defined(__AVX2__)
-namespace avx2 {
-
-using plain::Digit;
-using plain::kOffset;
-using plain::kPlanes;
-using plain::split;
-
-inline __m128i codes16(__m128i codes, WholeByte) { return codes; }
-inline __m128i codes16(__m128i pairs, LowNibble) {
-  return _mm_sub_epi8(_mm_and_si128(pairs, _mm_set1_epi8(15)), _mm_set1_epi8(8));
-}
-inline __m128i codes16(__m128i pairs, HighNibble) { return codes16(_mm_srli_epi16(pairs, 4), LowNibble{}); }
-
-// The first n <= 16 codes at p; the others have no meaning.
-template <class Codes>
-inline __m128i load16(const std::uint8_t* p, std::size_t n) {
-  if (n >= 16) return codes16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)), Codes{});
-  alignas(16) std::uint8_t bytes[16] = {};
-  memcpy(bytes, p, n);
-  return codes16(_mm_load_si128(reinterpret_cast<const __m128i*>(bytes)), Codes{});
-}
-
-inline std::int64_t sum_of_lanes(__m256i v) {
-  const __m256i wide = _mm256_add_epi64(_mm256_cvtepi32_epi64(_mm256_castsi256_si128(v)), _mm256_cvtepi32_epi64(_mm256_extracti128_si256(v, 1)));
-  const __m128i two = _mm_add_epi64(_mm256_castsi256_si128(wide), _mm256_extracti128_si256(wide, 1));
-  return _mm_cvtsi128_si64(two) + _mm_extract_epi64(two, 1);
-}
-
-struct CodeSums {
-  std::int64_t sum[kSumRows] = {};
-
-  // n <= kSegment.
-  template <class Codes>
-  void add(const std::uint8_t* const* row, std::size_t n, const Digit* digits, std::size_t stride) {
-    for (int r = 0; r < kSumRows; ++r) {
-      __m256i upper = _mm256_setzero_si256(), lower = upper;
-      for (std::size_t j = 0; j < n; j += 16) {
-        const __m256i codes = _mm256_cvtepi8_epi16(load16<Codes>(row[r] + j, n - j));
-        upper = _mm256_add_epi32(upper, _mm256_madd_epi16(codes, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(digits + j))));
-        lower = _mm256_add_epi32(lower, _mm256_madd_epi16(codes, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(digits + stride + j))));
-      }
-      sum[r] += 256 * sum_of_lanes(upper) + sum_of_lanes(lower);
-    }
-  }
-  void take(std::int64_t* out) {
-    for (int r = 0; r < kSumRows; ++r) out[r] += sum[r], sum[r] = 0;
-  }
-};
-
-struct SlopeDigits {
-  std::int16_t upper[kSlopeRows], lower[kSlopeRows];  // read as pairs
-
-  explicit SlopeDigits(const std::int32_t* fixed) {
-    for (std::size_t r = 0; r < kSlopeRows; ++r) split(fixed[r], upper + r, static_cast<std::size_t>(lower - upper));
-  }
-};
-
-inline __m256i pair_at(const std::int16_t* digits) {
-  std::int32_t pair;
-  memcpy(&pair, digits, sizeof pair);
-  return _mm256_set1_epi32(pair);
-}
-
-inline __m256 in_floats(__m256i upper, __m256i lower, float upper_unit, float unit) {
-  return _mm256_add_ps(_mm256_mul_ps(_mm256_cvtepi32_ps(upper), _mm256_set1_ps(upper_unit)),
-                       _mm256_mul_ps(_mm256_cvtepi32_ps(lower), _mm256_set1_ps(unit)));
-}
-
-template <class Codes>
-inline void add_codes(const std::uint8_t* const* row, std::size_t n, std::ptrdiff_t ahead, const SlopeDigits& slope, float upper_unit, float unit, float* g) {
-  for (std::size_t j = 0; j < n; j += 16) {
-    __m256i upper[2] = {}, lower[2] = {};
-    for (std::size_t r = 0; r < kSlopeRows; r += 2) {
-      if (Codes::kFirst && j % 32 == 0) fetch(row[r + j / 32 % 2] + j + ahead);
-      const __m128i x = load16<Codes>(row[r] + j, n - j), y = load16<Codes>(row[r + 1] + j, n - j);
-      const __m256i pairs[2] = {_mm256_cvtepi8_epi16(_mm_unpacklo_epi8(x, y)), _mm256_cvtepi8_epi16(_mm_unpackhi_epi8(x, y))};
-      for (int i = 0; i < 2; ++i) {
-        upper[i] = _mm256_add_epi32(upper[i], _mm256_madd_epi16(pairs[i], pair_at(slope.upper + r)));
-        lower[i] = _mm256_add_epi32(lower[i], _mm256_madd_epi16(pairs[i], pair_at(slope.lower + r)));
-      }
-    }
-    float sums[16];
-    for (int i = 0; i < 2; ++i) _mm256_storeu_ps(sums + 8 * i, in_floats(upper[i], lower[i], upper_unit, unit));
-    const std::size_t width = n - j < 16 ? n - j : 16;
-    for (std::size_t i = 0; i < width; ++i) g[j + i] += sums[i];
-  }
-}
-
-}  // namespace avx2
+}  // namespace
+}  // namespace scrimp
+#if defined(__AVX2__) && !defined(__AVX512VNNI__)
+#include "kernels/code_leaf_avx2-inl.h"
 #endif
+namespace scrimp {
+namespace {
 
 #if defined(__AVX512VNNI__)
 namespace vnni {
@@ -203,10 +133,6 @@ template <class Codes>
 constexpr std::int64_t kOffset = 8;
 template <>
 constexpr std::int64_t kOffset<WholeByte> = 128;
-
-inline void split(std::int32_t fixed, Digit* digits, std::size_t stride) {
-  for (std::size_t k = 0; k < kPlanes; ++k, fixed = other_digits(fixed)) digits[k * stride] = last_digit(fixed);
-}
 
 inline __m512i bytes64(__m512i codes, WholeByte) { return _mm512_xor_si512(codes, _mm512_set1_epi8(-128)); }
 inline __m512i bytes64(__m512i pairs, LowNibble) { return _mm512_and_si512(pairs, _mm512_set1_epi8(15)); }
@@ -338,6 +264,15 @@ inline void add_codes(const std::uint8_t* const* row, std::size_t n, std::ptrdif
     add_quarters(quarter, n - j, g + j);
   }
 }
+
+template <class Codes>
+struct Leaf {
+  using Digit = vnni::Digit;
+  using Sums = CodeSums;
+  using Slopes = SlopeDigits;
+  static constexpr std::size_t kPlanes = vnni::kPlanes;
+  static constexpr bool kWholeRows = false;
+};
 
 }  // namespace vnni
 #endif
