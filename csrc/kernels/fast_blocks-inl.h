@@ -136,6 +136,10 @@ struct FastBlocks<Int8<kBlock>> : FastUniform<Int8<kBlock>> {
   }
 };
 
+struct IntegerLevels {
+  static constexpr NibbleTable kTable{[](std::uint32_t k) { return static_cast<float>(k) - 8; }};
+};
+
 template <std::uint32_t kBlock>
   requires(kBlock >= 64)
 struct FastBlocks<Int4<kBlock>> : FastUniform<Int4<kBlock>> {
@@ -153,9 +157,7 @@ struct FastBlocks<Int4<kBlock>> : FastUniform<Int4<kBlock>> {
   }
 
   static inline void decode(const typename Int4<kBlock>::Block& b, const CodecOptions&, float* y) {
-    alignas(64) float value[16];
-    for (int k = 0; k < 16; ++k) value[k] = b.scale * static_cast<float>(k - 8);
-    for (std::uint32_t i = 0; i < kBlock / 2; i += 16) leaf::look_up_nibbles16(b.code + i, value, y + i, y + i + kBlock / 2);
+    leaf::scaled_nibbles<IntegerLevels, kBlock / 2>(b.code, b.scale, y);
   }
 };
 
@@ -183,15 +185,17 @@ struct FastBlocks<Sign<kBlock>> {
   }
 };
 
-struct NF4Levels {
-  alignas(64) float value[16], limit[16];
-  constexpr NF4Levels() : value{}, limit{} {
-    for (std::uint32_t k = 0; k < 16; ++k) value[k] = nf4_level(k);
-    for (std::uint32_t k = 0; k < 15; ++k) limit[k] = (value[k] + value[k + 1]) * 0.5f;
+struct NF4Limits {
+  alignas(64) float value[16];
+  constexpr NF4Limits() : value{} {
+    for (std::uint32_t k = 0; k < 15; ++k) value[k] = (nf4_level(k) + nf4_level(k + 1)) * 0.5f;
   }
 };
 
-constexpr NF4Levels kNF4;
+struct NF4Levels {
+  static constexpr NibbleTable kTable{[](std::uint32_t k) { return nf4_level(k); }};
+  static constexpr NF4Limits kLimits{};
+};
 
 template <std::uint32_t kBlock>
 struct FastBlocks<NF4<kBlock>> {
@@ -206,7 +210,7 @@ struct FastBlocks<NF4<kBlock>> {
       b[k].absmax = absmax[k];
       for (std::uint32_t i = 0; i < kBlock; i += 32) {
         std::uint8_t codes[32];
-        leaf::levels32(v.x + k * kBlock + i, inverse[k], kNF4.limit, codes);
+        leaf::levels32<NF4Levels>(v.x + k * kBlock + i, inverse[k], codes);
         leaf::join_neighbours32(codes, b[k].pair + i / 2);
       }
     }
@@ -214,9 +218,7 @@ struct FastBlocks<NF4<kBlock>> {
   }
 
   static inline void decode(const typename NF4<kBlock>::Block& b, const CodecOptions&, float* y) {
-    alignas(64) float value[16];
-    leaf::scaled16(kNF4.value, b.absmax, value);
-    for (std::uint32_t i = 0; i < kBlock / 2; i += 8) leaf::look_up_neighbours8(b.pair + i, value, y + 2 * i);
+    leaf::scaled_neighbours<NF4Levels, kBlock / 2>(b.pair, b.absmax, y);
   }
 };
 
@@ -233,6 +235,12 @@ struct FastMicroscale {
       exponent[k] = C::Scaled::scale_exponent(bits_float(v.top[k]), v.options.scale);
     return true;
   }
+};
+
+struct FP4Levels {
+  static constexpr float kElement[16] = {0.0f,  0.5f,  1.0f,  1.5f,  2.0f,  3.0f,  4.0f,  6.0f,
+                                         -0.0f, -0.5f, -1.0f, -1.5f, -2.0f, -3.0f, -4.0f, -6.0f};
+  static constexpr NibbleTable kTable{[](std::uint32_t k) { return kElement[k]; }};
 };
 
 template <>
@@ -255,11 +263,7 @@ struct FastBlocks<MXFP4> : FastMicroscale<MXFP4> {
   }
 
   static inline void decode(const MXFP4::Block& b, const CodecOptions&, float* y) {
-    alignas(64) static constexpr float kElement[16] = {0.0f,  0.5f,  1.0f,  1.5f,  2.0f,  3.0f,  4.0f,  6.0f,
-                                                       -0.0f, -0.5f, -1.0f, -1.5f, -2.0f, -3.0f, -4.0f, -6.0f};
-    alignas(64) float value[16];
-    leaf::scaled16(kElement, exponent_scale(b.exponent), value);
-    leaf::look_up_nibbles16(b.code, value, y, y + 16);
+    leaf::scaled_nibbles<FP4Levels, 16>(b.code, exponent_scale(b.exponent), y);
   }
 };
 
@@ -332,10 +336,7 @@ struct FastBlocks<Q4_0> {
   }
 
   static inline void decode(const Q4_0::Block& b, const CodecOptions&, float* y) {
-    alignas(64) static constexpr float kLevel[16] = {-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7};
-    alignas(64) float value[16];
-    leaf::scaled16(kLevel, half_float(b.scale), value);
-    leaf::look_up_nibbles16(b.code, value, y, y + 16);
+    leaf::scaled_nibbles<IntegerLevels, 16>(b.code, half_float(b.scale), y);
   }
 };
 

@@ -1,7 +1,8 @@
 #pragma once
 // Leaves: fixed small groups of values, the innermost work of the fast block loops. `plain` is the definition, written so
-// that compilers vectorise it; leaf_avx512-inl.h holds the same functions in intrinsics. The loops call `leaf::`, which is
-// the best that the ISA of this translation unit has. tests/cpp/test_kernels.cpp holds all of them to the codecs' headers.
+// that compilers vectorise it; leaf_avx2-inl.h and leaf_avx512-inl.h hold the same functions in intrinsics. The loops call
+// `leaf::`, the best that the ISA of this translation unit has. tests/cpp/test_kernels.cpp holds all of them to the codecs'
+// headers.
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -16,6 +17,23 @@ namespace scrimp {
 namespace {
 
 constexpr std::uint32_t kGroup = 16;  // blocks that are worked on together: one a lane of the widest vector
+
+// What the 16 codes of four bits stand for, also by the bytes of the floats.
+struct NibbleTable {
+  alignas(64) float value[16];
+  alignas(16) std::uint8_t plane[4][16];  // plane[b][k]: byte b of value[k], from the lowest up
+  bool short_floats;                      // the lower two bytes are zero
+
+  template <class Level>
+  constexpr explicit NibbleTable(Level level) : value{}, plane{}, short_floats(true) {
+    for (std::uint32_t k = 0; k < 16; ++k) {
+      value[k] = level(k);
+      const auto bits = __builtin_bit_cast(std::uint32_t, value[k]);
+      for (std::uint32_t b = 0; b < 4; ++b) plane[b][k] = static_cast<std::uint8_t>(bits >> (8 * b));
+      short_floats &= bits % 65536 == 0;
+    }
+  }
+};
 
 // Nearest integer, half to even. One instruction on x86, where rintf and a cast would be two.
 SCRIMP_HD std::int32_t round_even(float x) {
@@ -71,13 +89,14 @@ SCRIMP_HD void pairs32_from_eight(const float* x, float inverse, std::uint8_t* p
   }
 }
 
-// codes[i] = how many of the ascending limits[0…14] lie below x[i]·inverse, for 32 values.
-SCRIMP_HD void levels32(const float* x, float inverse, const float* limits, std::uint8_t* codes) {
+// codes[i] = how many of the ascending Levels::kLimits lie below x[i]·inverse, for 32 values whose products lie in -1…1.
+template <class Levels>
+SCRIMP_HD void levels32(const float* x, float inverse, std::uint8_t* codes) {
   std::int32_t level[32] = {};
   float scaled[32];
   for (int i = 0; i < 32; ++i) scaled[i] = x[i] * inverse;
   for (int k = 0; k < 15; ++k)
-    for (int i = 0; i < 32; ++i) level[i] += scaled[i] > limits[k];
+    for (int i = 0; i < 32; ++i) level[i] += scaled[i] > Levels::kLimits.value[k];
   for (int i = 0; i < 32; ++i) codes[i] = static_cast<std::uint8_t>(level[i]);
 }
 
@@ -184,15 +203,24 @@ SCRIMP_HD void signed32(const std::uint8_t* bits, float scale, float* y) {
   for (std::uint32_t i = 0; i < 32; ++i) y[i] = bits_float(float_bits(scale) ^ ((word >> i) << 31));
 }
 
-// low[i] = table[pair[i] & 15], high[i] = table[pair[i] >> 4], for 16 bytes.
-SCRIMP_HD void look_up_nibbles16(const std::uint8_t* pair, const float* table, float* low, float* high) {
-  for (int i = 0; i < 16; ++i) low[i] = table[pair[i] & 15];
-  for (int i = 0; i < 16; ++i) high[i] = table[pair[i] >> 4];
+// y[i] = entry pair[i] & 15 of Levels::kTable, times scale; y[i + kPairs] = entry pair[i] >> 4.
+template <class Levels, std::uint32_t kPairs>
+SCRIMP_HD void scaled_nibbles(const std::uint8_t* pair, float scale, float* y) {
+  alignas(64) float value[16];
+  for (int k = 0; k < 16; ++k) value[k] = Levels::kTable.value[k] * scale;
+  for (std::uint32_t i = 0; i < kPairs; ++i) y[i] = value[pair[i] & 15];
+  for (std::uint32_t i = 0; i < kPairs; ++i) y[i + kPairs] = value[pair[i] >> 4];
 }
 
-// y[i] = table[i]·scale for 16 values.
-SCRIMP_HD void scaled16(const float* table, float scale, float* y) {
-  for (int i = 0; i < 16; ++i) y[i] = table[i] * scale;
+// y[2i] = entry pair[i] >> 4 of Levels::kTable, times scale; y[2i + 1] = entry pair[i] & 15.
+template <class Levels, std::uint32_t kPairs>
+SCRIMP_HD void scaled_neighbours(const std::uint8_t* pair, float scale, float* y) {
+  alignas(64) float value[16];
+  for (int k = 0; k < 16; ++k) value[k] = Levels::kTable.value[k] * scale;
+  for (std::uint32_t i = 0; i < kPairs; ++i) {
+    y[2 * i] = value[pair[i] >> 4];
+    y[2 * i + 1] = value[pair[i] & 15];
+  }
 }
 
 // y[i] = codes[i]·scale for 32 values.
@@ -203,14 +231,6 @@ SCRIMP_HD void scaled_codes32(const std::int8_t* codes, float scale, float* y) {
 // y[i] += x[i] for 32 values.
 SCRIMP_HD void add32(const float* x, float* y) {
   for (int i = 0; i < 32; ++i) y[i] += x[i];
-}
-
-// y[2i] = table[pair[i] >> 4], y[2i + 1] = table[pair[i] & 15], for 8 bytes.
-SCRIMP_HD void look_up_neighbours8(const std::uint8_t* pair, const float* table, float* y) {
-  for (int i = 0; i < 8; ++i) {
-    y[2 * i] = table[pair[i] >> 4];
-    y[2 * i + 1] = table[pair[i] & 15];
-  }
 }
 
 // error[c] = squared_error of a block of kBlock values at scale[c], for 16 scales.
@@ -232,6 +252,13 @@ SCRIMP_HD void stream_end() {}
 namespace scrimp {
 namespace {
 namespace leaf = avx512;
+}
+}  // namespace scrimp
+#elif defined(__AVX2__)
+#include "kernels/leaf_avx2-inl.h"
+namespace scrimp {
+namespace {
+namespace leaf = avx2;
 }
 }  // namespace scrimp
 #elif defined(__x86_64__)

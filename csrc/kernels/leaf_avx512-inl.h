@@ -100,8 +100,9 @@ inline __m512i level_of(__m512 value, __m512 limits) {
   return level;
 }
 
-inline void levels32(const float* x, float inverse, const float* limits, std::uint8_t* codes) {
-  const __m512 by = _mm512_set1_ps(inverse), sorted = _mm512_maskz_loadu_ps(0x7fff, limits);
+template <class Levels>
+inline void levels32(const float* x, float inverse, std::uint8_t* codes) {
+  const __m512 by = _mm512_set1_ps(inverse), sorted = _mm512_maskz_loadu_ps(0x7fff, Levels::kLimits.value);
   const __m512i a = level_of(_mm512_mul_ps(_mm512_loadu_ps(x), by), sorted);
   const __m512i b = level_of(_mm512_mul_ps(_mm512_loadu_ps(x + 16), by), sorted);
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(codes), byte_of_each<0>(a, b));
@@ -304,6 +305,13 @@ inline void scaled16(const float* table, float scale, float* y) {
   _mm512_storeu_ps(y, _mm512_mul_ps(_mm512_loadu_ps(table), _mm512_set1_ps(scale)));
 }
 
+template <class Levels, std::uint32_t kPairs>
+inline void scaled_nibbles(const std::uint8_t* pair, float scale, float* y) {
+  alignas(64) float value[16];
+  scaled16(Levels::kTable.value, scale, value);
+  for (std::uint32_t i = 0; i < kPairs; i += 16) look_up_nibbles16(pair + i, value, y + i, y + i + kPairs);
+}
+
 inline void scaled_codes32(const std::int8_t* codes, float scale, float* y) {
   const __m512 by = _mm512_set1_ps(scale);
   for (int i = 0; i < 32; i += 16) {
@@ -321,6 +329,13 @@ inline void look_up_neighbours8(const std::uint8_t* pair, const float* table, fl
   const __m512i both = _mm512_or_si512(wide, _mm512_slli_epi64(wide, 32));
   const __m512i index = _mm512_srlv_epi32(both, _mm512_set1_epi64(4));  // even elements by 4, odd ones by 0
   _mm512_storeu_ps(y, _mm512_permutexvar_ps(index, _mm512_loadu_ps(table)));
+}
+
+template <class Levels, std::uint32_t kPairs>
+inline void scaled_neighbours(const std::uint8_t* pair, float scale, float* y) {
+  alignas(64) float value[16];
+  scaled16(Levels::kTable.value, scale, value);
+  for (std::uint32_t i = 0; i < kPairs; i += 8) look_up_neighbours8(pair + i, value, y + 2 * i);
 }
 
 template <std::uint32_t kBlock>
