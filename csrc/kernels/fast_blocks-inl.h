@@ -141,14 +141,21 @@ struct IntegerLevels {
 };
 
 template <std::uint32_t kBlock>
-  requires(kBlock >= 64)
 struct FastBlocks<Int4<kBlock>> : FastUniform<Int4<kBlock>> {
   static constexpr bool kDecodes = true;
 
   template <CodeRule kRule>
   static inline void write(const float* x, float inverse, std::uint64_t key, std::uint64_t index, std::uint8_t* code) {
     constexpr std::uint32_t kHalf = kBlock / 2;
-    for (std::uint32_t i = 0; i < kHalf; i += 32) {
+    if constexpr (kHalf == 16) {
+      std::int8_t codes[32];
+      std::uint8_t stored[32];
+      FastUniform<Int4<kBlock>>::template codes32<kRule>(x, inverse, key, index, codes);
+      for (int i = 0; i < 32; ++i) stored[i] = static_cast<std::uint8_t>(codes[i] + 8);
+      leaf::join_halves32(stored, code);
+      return;
+    }
+    for (std::uint32_t i = 0; i + 32 <= kHalf; i += 32) {
       std::int8_t low[32], high[32];
       FastUniform<Int4<kBlock>>::template codes32<kRule>(x + i, inverse, key, index + i, low);
       FastUniform<Int4<kBlock>>::template codes32<kRule>(x + i + kHalf, inverse, key, index + i + kHalf, high);
