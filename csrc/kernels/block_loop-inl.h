@@ -220,79 +220,79 @@ inline std::size_t first_refused(const float* x, std::size_t n, const EncodeRun&
   }
 }
 
-constexpr std::size_t kCastChunk = 1024;  // values of a cast with feedback at a time: stay in the first-level cache
-
-template <class C>
-std::size_t cast_with_feedback(const EncodeRun& run, Unaligned<typename C::Stored>* out) {
-  const CodecOptions options = *run.options;
-  const bool ef14 = run.feedback == Feedback::kEf14;
-  float sent[kCastChunk];
-  for (std::size_t i = 0; i < run.n; i += kCastChunk) {
-    const std::size_t n = run.n - i < kCastChunk ? run.n - i : kCastChunk;
-    float* state = run.state + i;
-    for (std::size_t j = 0; j < n; ++j) sent[j] = ef14 ? run.x[i + j] + state[j] : run.x[i + j] - state[j];
-    const std::size_t bad = first_refused<C>(sent, n, run);
-    if (bad != kAllEncoded) return i + bad;
-    for (std::size_t j = 0; j < n; ++j) {
-      const auto stored = C::encode(sent[j], options);
-      const float received = C::decode(stored, options);
-      out[i + j].value = stored;
-      state[j] = ef14 ? sent[j] - received : state[j] + received;
-    }
-  }
-  return kAllEncoded;
-}
+constexpr std::size_t kCastChunk = 1024;  // values of a cast at a time: they stay in the first-level cache
 
 template <class C>
 inline void cast_all(const float* x, std::size_t n, const CodecOptions& options, std::uint8_t* out) {
   auto* stored = reinterpret_cast<Unaligned<typename C::Stored>*>(out);
   std::size_t i = 0;
-  if constexpr (FastCasts<C>::kEncodes)
-    for (; i + 32 <= n; i += 32) FastCasts<C>::encode32(x + i, out + i * sizeof(typename C::Stored));
+  if constexpr (FastCasts<C>::kEncodes) {
+    i = n - n % 32;
+    FastCasts<C>::encode(x, i, out);
+  }
   for (; i < n; ++i) stored[i].value = C::encode(x[i], options);
 }
 
 template <class C>
-std::size_t encode_casts(const EncodeRun& run) {
-  auto* out = reinterpret_cast<Unaligned<typename C::Stored>*>(run.out);
-  if (run.feedback != Feedback::kNone) return cast_with_feedback<C>(run, out);
-  const std::size_t bad = first_refused<C>(run.x, run.n, run);
-  if (bad != kAllEncoded) return bad;
-  const CodecOptions options = *run.options;
-  if (!run.stream) {
-    cast_all<C>(run.x, run.n, options, run.out);
-    return kAllEncoded;
+inline void uncast_all(const std::uint8_t* in, std::size_t n, const CodecOptions& options, float* y) {
+  auto* stored = reinterpret_cast<const Unaligned<typename C::Stored>*>(in);
+  std::size_t i = 0;
+  if constexpr (FastCasts<C>::kDecodes) {
+    i = n - n % 32;
+    FastCasts<C>::decode(in, i, y);
   }
-  LineWriter<kCastChunk * sizeof(typename C::Stored)> lines(run.out, true);
+  for (; i < n; ++i) y[i] = C::decode(stored[i].value, options);
+}
+
+template <class C>
+inline void uncast_and_add(const std::uint8_t* in, std::size_t n, const CodecOptions& options, float* y) {
+  if constexpr (FastCasts<C>::kDecodes) {
+    alignas(64) float decoded[kCastChunk];
+    uncast_all<C>(in, n, options, decoded);
+    for (std::size_t i = 0; i < n; ++i) y[i] += decoded[i];
+  } else {
+    auto* stored = reinterpret_cast<const Unaligned<typename C::Stored>*>(in);
+    for (std::size_t i = 0; i < n; ++i) y[i] += C::decode(stored[i].value, options);
+  }
+}
+
+template <class C>
+std::size_t encode_casts(const EncodeRun& run) {
+  const CodecOptions options = *run.options;
+  const bool feedback = run.feedback != Feedback::kNone;
+  LineWriter<kCastChunk * sizeof(typename C::Stored)> lines(run.out, run.stream);
+  alignas(64) float sent[kCastChunk], received[kCastChunk];
   for (std::size_t i = 0; i < run.n; i += kCastChunk) {
-    const std::size_t n = run.n - i < kCastChunk ? run.n - i : kCastChunk;
-    prefetch_ahead<kCastChunk>(run.x + i);
-    cast_all<C>(run.x + i, n, options, lines.room(run.out));
+    const std::uint32_t n = static_cast<std::uint32_t>(run.n - i < kCastChunk ? run.n - i : kCastChunk);
+    const float* x = run.x + i;
+    if (run.stream) prefetch_ahead<kCastChunk>(x);
+    if (feedback) x = add_state(x, n, run.state + i, run.feedback, sent);
+    const std::size_t bad = first_refused<C>(x, n, run);
+    if (bad != kAllEncoded) return i + bad;
+    std::uint8_t* out = lines.room(run.out + i * sizeof(typename C::Stored));
+    cast_all<C>(x, n, options, out);
+    if (feedback) {
+      uncast_all<C>(out, n, options, received);
+      update_state(sent, received, n, run.feedback, run.state + i);
+    }
     lines.written(n * sizeof(typename C::Stored));
   }
   return kAllEncoded;
 }
 
 template <class C>
-inline void uncast_all(const Unaligned<typename C::Stored>* in, std::size_t n, const CodecOptions& options, float* y) {
-  for (std::size_t i = 0; i < n; ++i) y[i] = C::decode(in[i].value, options);
-}
-
-template <class C>
 void decode_casts(const DecodeRun& run) {
-  auto* in = reinterpret_cast<const Unaligned<typename C::Stored>*>(run.in);
   const CodecOptions options = *run.options;
-  if (run.add) {
-    for (std::size_t i = 0; i < run.n; ++i) run.out[i] += C::decode(in[i].value, options);
-  } else if (!run.stream) {
-    uncast_all<C>(in, run.n, options, run.out);
-  } else {
-    LineWriter<kCastChunk * sizeof(float)> lines(reinterpret_cast<std::uint8_t*>(run.out), true);
-    for (std::size_t i = 0; i < run.n; i += kCastChunk) {
-      const std::size_t n = run.n - i < kCastChunk ? run.n - i : kCastChunk;
-      uncast_all<C>(in + i, n, options, reinterpret_cast<float*>(lines.room(reinterpret_cast<std::uint8_t*>(run.out + i))));
-      lines.written(n * sizeof(float));
-    }
+  LineWriter<kCastChunk * sizeof(float)> lines(reinterpret_cast<std::uint8_t*>(run.out), run.stream && !run.add);
+  for (std::size_t i = 0; i < run.n; i += kCastChunk) {
+    const std::size_t n = run.n - i < kCastChunk ? run.n - i : kCastChunk;
+    const std::uint8_t* in = run.in + i * sizeof(typename C::Stored);
+    auto* y = reinterpret_cast<float*>(lines.room(reinterpret_cast<std::uint8_t*>(run.out + i)));
+    if (run.add)
+      uncast_and_add<C>(in, n, options, y);
+    else
+      uncast_all<C>(in, n, options, y);
+    lines.written(n * sizeof(float));
   }
 }
 

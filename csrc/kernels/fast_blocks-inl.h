@@ -276,7 +276,7 @@ struct FastBlocks<MXFP4> : FastMicroscale<MXFP4> {
 
 template <>
 struct FastBlocks<MXFP8> : FastMicroscale<MXFP8> {
-  static constexpr bool kDecodes = false;
+  static constexpr bool kDecodes = leaf::kCasts;
 
   template <bool>
   static inline bool encode(const GroupValues& v, MXFP8::Block* b) {
@@ -289,6 +289,10 @@ struct FastBlocks<MXFP8> : FastMicroscale<MXFP8> {
       b[k].exponent = static_cast<std::uint8_t>(exponent[k]);
     }
     return true;
+  }
+
+  static inline void decode(const MXFP8::Block& b, const CodecOptions&, float* y) {
+    leaf::scaled_e4m3_32(b.code, exponent_scale(b.exponent), y);
   }
 };
 
@@ -347,31 +351,41 @@ struct FastBlocks<Q4_0> {
   }
 };
 
-// Casts of 32 values at a time.
+// Casts of n values, a multiple of 32, and back.
 template <class C>
 struct FastCasts {
-  static constexpr bool kEncodes = false;
+  static constexpr bool kEncodes = false, kDecodes = false;
 };
 
 template <>
 struct FastCasts<F16> {
-  static constexpr bool kEncodes = true;
-  static inline void encode32(const float* x, std::uint8_t* out) {
-    leaf::to_halves16(x, out);
-    leaf::to_halves16(x + 16, out + 32);
-  }
+  static constexpr bool kEncodes = true, kDecodes = leaf::kCasts;
+  static inline void encode(const float* x, std::size_t n, std::uint8_t* out) { leaf::to_halves(x, n, out); }
+  static inline void decode(const std::uint8_t* in, std::size_t n, float* y) { leaf::from_halves(in, n, y); }
+};
+
+template <>
+struct FastCasts<BF16> {
+  static constexpr bool kEncodes = leaf::kCasts, kDecodes = false;
+  static inline void encode(const float* x, std::size_t n, std::uint8_t* out) { leaf::to_bfloats(x, n, out); }
 };
 
 template <>
 struct FastCasts<E4M3> {
-  static constexpr bool kEncodes = true;
-  static inline void encode32(const float* x, std::uint8_t* out) { leaf::eights32<E4M3::Format>(x, E4M3::kLargest, out); }
+  static constexpr bool kEncodes = true, kDecodes = leaf::kCasts;
+  static inline void encode(const float* x, std::size_t n, std::uint8_t* out) {
+    leaf::to_eights<E4M3::Format>(x, n, E4M3::kLargest, out);
+  }
+  static inline void decode(const std::uint8_t* in, std::size_t n, float* y) { leaf::from_e4m3(in, n, y); }
 };
 
 template <>
 struct FastCasts<E5M2> {
-  static constexpr bool kEncodes = true;
-  static inline void encode32(const float* x, std::uint8_t* out) { leaf::eights32<E5M2::Format>(x, 61440.0f, out); }
+  static constexpr bool kEncodes = true, kDecodes = leaf::kCasts;
+  static inline void encode(const float* x, std::size_t n, std::uint8_t* out) {
+    leaf::to_eights<E5M2::Format>(x, n, 61440.0f, out);
+  }
+  static inline void decode(const std::uint8_t* in, std::size_t n, float* y) { leaf::from_e5m2(in, n, y); }
 };
 
 }  // namespace

@@ -7,6 +7,9 @@
 #include <cstdint>
 #include <cstring>
 
+#include "codecs/bf16.h"
+#include "codecs/e4m3.h"
+#include "codecs/e5m2.h"
 #include "codecs/float_bits.h"
 #include "codecs/minifloat.h"
 #include "codecs/uniform.h"
@@ -110,10 +113,10 @@ SCRIMP_HD void minifloats32(const float* x, float inverse, float largest, std::u
   }
 }
 
-// codes[i] = x[i] as an 8-bit float, magnitudes clamped to `largest`, NaN ±0x7f, for 32 values.
+// codes[i] = x[i] as an 8-bit float, magnitudes clamped to `largest`, NaN ±0x7f, for n values, a multiple of 32.
 template <class Format>
-SCRIMP_HD void eights32(const float* x, float largest, std::uint8_t* codes) {
-  for (int i = 0; i < 32; ++i) {
+SCRIMP_HD void to_eights(const float* x, std::size_t n, float largest, std::uint8_t* codes) {
+  for (std::size_t i = 0; i < n; ++i) {
     const std::uint32_t bits = float_bits(x[i]), magnitude = bits & 0x7fffffffu, top = float_bits(largest);
     const std::uint32_t code = Format::encode(bits_float(magnitude < top ? magnitude : top));
     codes[i] = static_cast<std::uint8_t>(((bits >> 24) & 0x80u) | (magnitude > kInfBits ? 0x7fu : code));
@@ -130,11 +133,49 @@ SCRIMP_HD void join_halves32(const std::uint8_t* codes, std::uint8_t* pair) {
   for (int i = 0; i < 16; ++i) pair[i] = static_cast<std::uint8_t>(codes[i] | (codes[i + 16] << 4));
 }
 
-// Bytes 2i and 2i + 1 of halves = x[i] as fp16, for 16 values.
+// Bytes 2i and 2i + 1 of halves = x[i] as fp16, for 16 values, or for n, a multiple of 32.
 SCRIMP_HD void to_halves16(const float* x, std::uint8_t* halves) {
   std::uint16_t half[16];
   for (int i = 0; i < 16; ++i) half[i] = float_half(x[i]);
   memcpy(halves, half, sizeof half);
+}
+
+SCRIMP_HD void to_halves(const float* x, std::size_t n, std::uint8_t* halves) {
+  for (std::size_t i = 0; i < n; i += 16) to_halves16(x + i, halves + 2 * i);
+}
+
+// Whether the leaves that follow, casts of n values, a multiple of 32, are better than a compiler's loops over the codecs.
+constexpr bool kCasts = false;
+
+// Bytes 2i and 2i + 1 of bfloats = x[i] as bf16.
+SCRIMP_HD void to_bfloats(const float* x, std::size_t n, std::uint8_t* bfloats) {
+  for (std::size_t i = 0; i < n; ++i) {
+    const std::uint16_t bfloat = BF16::encode(x[i], {});
+    memcpy(bfloats + 2 * i, &bfloat, sizeof bfloat);
+  }
+}
+
+// y[i] = bytes 2i and 2i + 1 of halves as fp16.
+SCRIMP_HD void from_halves(const std::uint8_t* halves, std::size_t n, float* y) {
+  for (std::size_t i = 0; i < n; ++i) {
+    std::uint16_t half;
+    memcpy(&half, halves + 2 * i, sizeof half);
+    y[i] = half_float(half);
+  }
+}
+
+// y[i] = codes[i] as an 8-bit float.
+SCRIMP_HD void from_e4m3(const std::uint8_t* codes, std::size_t n, float* y) {
+  for (std::size_t i = 0; i < n; ++i) y[i] = E4M3::decode(codes[i], {});
+}
+
+SCRIMP_HD void from_e5m2(const std::uint8_t* codes, std::size_t n, float* y) {
+  for (std::size_t i = 0; i < n; ++i) y[i] = E5M2::decode(codes[i], {});
+}
+
+// y[i] = scale times codes[i] as an element of mxfp8, for 32 values.
+SCRIMP_HD void scaled_e4m3_32(const std::uint8_t* codes, float scale, float* y) {
+  for (int i = 0; i < 32; ++i) y[i] = scale * ((codes[i] & 0x7f) == 0x7f ? bits_float(kNanBits) : E4M3::decode(codes[i], {}));
 }
 
 // codes[i] = (round(clamp(x[i]·inverse, ±top)) + random16(key, index + i)) >> 16 for 32 values; index is a multiple of 32.

@@ -7,6 +7,8 @@ namespace scrimp {
 namespace {
 namespace avx512 {
 
+using plain::from_e4m3, plain::from_e5m2, plain::from_halves, plain::kCasts, plain::scaled_e4m3_32, plain::to_bfloats;
+
 // Byte kByte of each of 32 integers, whose bytes above it are its sign.
 template <int kByte>
 inline __m256i byte_of_each(__m512i a, __m512i b) {
@@ -155,6 +157,11 @@ inline void eights32(const float* x, float largest, std::uint8_t* codes) {
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(codes), low_bytes(eight_of<Format>(x, top), eight_of<Format>(x + 16, top)));
 }
 
+template <class Format>
+inline void to_eights(const float* x, std::size_t n, float largest, std::uint8_t* codes) {
+  for (std::size_t i = 0; i < n; i += 32) eights32<Format>(x + i, largest, codes + i);
+}
+
 inline void join_neighbours32(const std::uint8_t* codes, std::uint8_t* pair) {
   const __m256i both = _mm256_maddubs_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(codes)), _mm256_set1_epi16(0x0110));
   _mm_storeu_si128(reinterpret_cast<__m128i*>(pair), _mm256_cvtepi16_epi8(both));
@@ -171,6 +178,10 @@ inline void to_halves16(const float* x, std::uint8_t* halves) {
   const __m512 value = _mm512_loadu_ps(x);
   if (__builtin_expect(_mm512_cmp_ps_mask(value, value, _CMP_UNORD_Q) != 0, 0)) return plain::to_halves16(x, halves);
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(halves), _mm512_cvtps_ph(value, _MM_FROUND_TO_NEAREST_INT));
+}
+
+inline void to_halves(const float* x, std::size_t n, std::uint8_t* halves) {
+  for (std::size_t i = 0; i < n; i += 16) to_halves16(x + i, halves + 2 * i);
 }
 
 inline void codes32_stochastic(const float* x, float inverse, float top, std::uint64_t key, std::uint64_t index,
