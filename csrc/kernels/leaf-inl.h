@@ -296,7 +296,7 @@ namespace leaf = avx512;
 }
 }  // namespace scrimp
 #elif defined(__AVX2__)
-#include "kernels/leaf_avx2-inl.h"
+#include "kernels/leaf_avx2_floats-inl.h"
 namespace scrimp {
 namespace {
 namespace leaf = avx2;
