@@ -7,6 +7,8 @@
 #include "kernels/stream-inl.h"
 #if defined(__AVX512F__)
 #include "kernels/rotation_avx512-inl.h"
+#elif defined(__AVX2__)
+#include "kernels/rotation_avx2-inl.h"
 #endif
 
 namespace scrimp {
@@ -48,7 +50,7 @@ struct LoopedAs {
 template <class C>
 using Looped = typename LoopedAs<C>::Type;
 
-#if defined(__AVX512F__)
+#if defined(__AVX2__)
 #define SCRIMP_ROTATED(kBits)                            \
   template <std::uint32_t kBlock>                        \
   struct LoopedAs<Rot##kBits<kBlock>> {                  \

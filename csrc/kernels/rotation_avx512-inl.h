@@ -1,11 +1,8 @@
 #pragma once
-// The rotation codecs' full blocks in AVX-512: what codecs/rotation.h defines, in three passes over a block that stays in the
-// first-level cache instead of ten. tests/cpp/test_kernels.cpp holds it to that header, byte for byte. Included by
-// fast_blocks-inl.h alone.
+// The rotation codecs' full blocks in AVX-512. Included by fast_blocks-inl.h alone.
 #include <immintrin.h>
 
-#include "codecs/rotation.h"
-#include "kernels/stream-inl.h"
+#include "kernels/rotation-inl.h"
 
 namespace scrimp {
 namespace {
@@ -71,22 +68,6 @@ inline float sum_of_lanes(__m512 v) {
   return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
 }
 
-// The values of 2^kBits codes; the sixteen lanes repeat, because permutations read four bits of an index.
-template <std::uint32_t kBits>
-struct Levels {
-  alignas(64) float value[16];
-  constexpr Levels() : value{} {
-    constexpr std::uint32_t kHalf = 1u << (kBits - 1);
-    for (std::uint32_t c = 0; c < 16; ++c) {
-      const std::uint32_t code = c % (2 * kHalf);
-      value[c] = code < kHalf ? -lloyd_level<kBits>(kHalf - 1 - code) : lloyd_level<kBits>(code - kHalf);
-    }
-  }
-};
-
-template <std::uint32_t kBits>
-constexpr Levels<kBits> kLevels;
-
 // lloyd_choose of sixteen values.
 template <std::uint32_t kBits>
 inline __m512i choose(__m512 u) {
@@ -100,14 +81,6 @@ inline __m512i choose(__m512 u) {
   });
   const __mmask16 negative = _mm512_cmp_ps_mask(u, _mm512_setzero_ps(), _CMP_LT_OQ);
   return _mm512_mask_sub_epi32(code, negative, _mm512_set1_epi32(2 * kHalf - 1), code);
-}
-
-// Σ level² of a block of one bit.
-template <std::uint32_t kBlock>
-constexpr float length_of_one_bit() {
-  float lane = 0;
-  for (std::uint32_t i = 0; i < kBlock; i += 16) lane += lloyd_level<1>(0) * lloyd_level<1>(0);
-  return 16 * lane;
 }
 
 // Codes 16·k … 16·k + 15 of a packed block, in the low bits of each lane.
@@ -167,35 +140,8 @@ inline __attribute__((always_inline)) void far_strides(const float* y, Begin beg
   }
 }
 
-// C is one of Rot1…Rot4.
-template <class C, std::uint32_t kBits>
-struct Fast : C {
-  using Block = typename C::Block;
-  static constexpr std::uint32_t kBlock = C::kBlock;
-
-  template <bool kStochastic>
-  static inline void encode(const BlockValues& v, Block& b) {
-    if (v.n < kBlock) return C::template encode<kStochastic>(v, b);
-    std::uint32_t n_equal = 1;
-    while (n_equal < kBlock && v.x[n_equal] == v.x[0]) ++n_equal;
-    if (n_equal == kBlock) {
-      memset(&b, 0, sizeof b);
-      b.scale = v.x[0];
-      return;
-    }
-    const std::uint32_t exponent = float_bits(v.absmax) >> 23;
-    const std::uint32_t lift = exponent < 2 ? 252 : exponent > 252 ? 2 : 254 - exponent;
-    const float down = bits_float((254 - lift) << 23);
-    const std::uint32_t seed = 1 + static_cast<std::uint32_t>(mix64(v.key ^ mix64(v.index)) % 0xffffffu);
-    alignas(64) float y[kBlock];
-    const float energy = rotate(v.x, bits_float(lift << 23), seed, y);
-    float length;
-    const float along = write_codes(y, 1.0f / sqrtf(energy), b.code, length);
-    const bool unbiased = v.options.scale == ScaleRule::kUnbiased;
-    b.scale = (unbiased ? energy / along : along / (length * static_cast<float>(kBlock))) * down;
-    for (std::uint32_t k = 0; k < 3; ++k) b.sign_seed[k] = static_cast<std::uint8_t>(seed >> (8 * k));
-  }
-
+template <std::uint32_t kBits, std::uint32_t kBlock>
+struct Passes {
   // y ← H·(signs·up·x); returns the sum of squares before H.
   static inline float rotate(const float* x, float up, std::uint32_t seed, float* y) {
     const __m512 by = _mm512_set1_ps(up);
@@ -239,29 +185,13 @@ struct Fast : C {
     return sum_of_lanes(along);
   }
 
-  static inline void decode(const Block& b, std::uint32_t n, const CodecOptions& options, float* y) {
-    if (n < kBlock) return C::decode(b, n, options, y);
-    decode_full<false>(b, y);
-  }
-
-  // y += decoded.
-  static inline void decode_add(const Block& b, float* y) { decode_full<true>(b, y); }
-
-  static inline std::uint32_t seed_of(const Block& b) {
-    return b.sign_seed[0] | (b.sign_seed[1] << 8) | (b.sign_seed[2] << 16);
-  }
-
+  // y ← scale·signs·H·(levels of the codes), or y += that.
   template <bool kAdd>
-  static inline void decode_full(const Block& b, float* y) {
-    const std::uint32_t seed = seed_of(b);
-    if (!seed) {
-      for (std::uint32_t i = 0; i < kBlock; ++i) y[i] = kAdd ? y[i] + b.scale : b.scale;
-      return;
-    }
+  static inline void decode(const std::uint8_t* packed, std::uint32_t seed, float by, float* y) {
     alignas(64) float value[kBlock];
-    near_strides<kBlock>(value, [&](std::uint32_t k) { return levels16<kBits, kBlock>(b.code, k); });
+    near_strides<kBlock>(value, [&](std::uint32_t k) { return levels16<kBits, kBlock>(packed, k); });
     const Signs signs(seed);
-    const __m512 scale = _mm512_set1_ps(b.scale), most = _mm512_set1_ps(kMaxFloat), least = _mm512_set1_ps(-kMaxFloat);
+    const __m512 scale = _mm512_set1_ps(by), most = _mm512_set1_ps(kMaxFloat), least = _mm512_set1_ps(-kMaxFloat);
     __m512i highest;
     far_strides<kBlock>(
         value,
@@ -274,6 +204,9 @@ struct Fast : C {
         });
   }
 };
+
+template <class C, std::uint32_t kBits>
+using Fast = InPasses<C, Passes<kBits, C::kBlock>>;
 
 }  // namespace rotated
 }  // namespace

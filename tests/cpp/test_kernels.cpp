@@ -36,9 +36,11 @@ std::vector<Sample> samples(std::size_t n) {
   }
   std::vector<float> halves(n), bad = plain;
   for (std::size_t i = 0; i < n; ++i) halves[i] = static_cast<float>(static_cast<int>(generator() % 255) - 127) + (i % 3 ? 0.5f : 0.0f);
+  std::vector<float> sparse(n);  // many of their rotated values are zeros, of both signs
+  for (std::size_t i = 0; i < n; i += 64 + 64 * (i / 1024 % 3)) sparse[i] = static_cast<float>(static_cast<int>(i % 5) - 2);
   const float nonfinite[] = {std::nanf(""), INFINITY, -INFINITY};
   for (std::size_t i = 5, k = 0; i < n; i += 977, ++k) bad[i] = nonfinite[k % 3];
-  return {{"normal", plain}, {"mixed", mixed}, {"halves", halves}, {"non-finite", bad}};
+  return {{"normal", plain}, {"mixed", mixed}, {"halves", halves}, {"sparse", sparse}, {"non-finite", bad}};
 }
 
 template <class C>
@@ -134,6 +136,43 @@ void expect_header_bytes_everywhere() {
 
 TEST(Kernels, BlocksAreTheBytesThatTheHeadersDefine) {
 #define SCRIMP_EXPECT(...) expect_header_bytes_everywhere<__VA_ARGS__>();
+  SCRIMP_BLOCK_CODECS(SCRIMP_EXPECT)
+#undef SCRIMP_EXPECT
+}
+
+// Payloads that no encoder has written: any codes, seeds and scales.
+template <class C>
+void expect_any_bytes_decode() {
+  CodecOptions o;
+  o.scale = ScaleRule::kMse;
+  o.variant = C::kBlock;
+  const std::size_t n = 24 * C::kBlock;
+  std::mt19937 generator(11);
+  std::vector<std::uint8_t> payload(24 * sizeof(typename C::Block));
+  for (std::uint8_t& byte : payload) byte = static_cast<std::uint8_t>(generator());
+  const float scales[] = {std::nanf(""), INFINITY, -INFINITY, 0.0f, -0.0f, 1e-45f, 3e38f, -1.0f};
+  for (std::size_t k = 0; k < 24; ++k) {
+    auto* b = reinterpret_cast<typename C::Block*>(payload.data()) + k;
+    if (k % 3) b->scale = scales[k / 3];
+    if (k % 3 == 2) memset(b->sign_seed, 0, sizeof b->sign_seed);
+  }
+  const Codec codec(C::kName, o);
+  std::vector<float> y(n), sum(n, 0.5f);
+  codec.decode(payload.data(), n, y.data(), false, 1);
+  codec.decode(payload.data(), n, sum.data(), true, 1);
+  FpEnv ieee;
+  const std::vector<float> expected = as_the_header_decodes<C>(payload, n, o);
+  for (std::size_t i = 0; i < n; ++i) {
+    ASSERT_EQ(std::isnan(y[i]), std::isnan(expected[i])) << C::kName << " at " << i;
+    if (std::isnan(y[i])) continue;
+    ASSERT_EQ(float_bits(y[i]), float_bits(expected[i])) << C::kName << " at " << i;
+    ASSERT_EQ(float_bits(sum[i]), float_bits(expected[i] + 0.5f)) << C::kName << " at " << i;
+  }
+}
+
+TEST(Kernels, RotatedBlocksOfAnyBytesDecodeAsTheHeadersSay) {
+#define SCRIMP_EXPECT(...) \
+  if constexpr (__VA_ARGS__::kChoices & kRotationChoice) expect_any_bytes_decode<__VA_ARGS__>();
   SCRIMP_BLOCK_CODECS(SCRIMP_EXPECT)
 #undef SCRIMP_EXPECT
 }
