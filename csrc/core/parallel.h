@@ -15,7 +15,8 @@ int choose_threads(int requested, std::size_t traffic_nbytes);
 constexpr std::size_t kSerialBytes = 256 * 1024;
 
 // Calls body(begin, end) on disjoint ranges that cover [0, n); every boundary but the last is a multiple of `grain`.
-// The floating-point control word is set to IEEE defaults around each call of body, which must not throw.
+// The floating-point control word is set to IEEE defaults around each call of body. When body throws, the others end
+// their ranges, and the first error is thrown again here.
 void parallel_for(std::size_t n, std::size_t grain, int threads,
                   const std::function<void(std::size_t begin, std::size_t end)>& body);
 

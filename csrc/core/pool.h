@@ -6,6 +6,7 @@
 namespace scrimp {
 
 // Calls part(0) … part(n_parts - 1), part(0) on this thread and the others on one waiting thread each; returns after all.
+// A part must not throw.
 // False, and nothing is called, while another thread of the process is using the pool.
 bool run_in_pool(int n_parts, const std::function<void(int)>& part);
 

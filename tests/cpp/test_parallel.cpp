@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <stdexcept>
 #include <thread>
 #include <vector>
 
@@ -36,6 +37,41 @@ TEST(Parallel, CallersDoNotDisturbEachOther) {
     });
   for (std::thread& caller : callers) caller.join();
   EXPECT_EQ(good, 800);
+}
+
+// Whether the error of one range reaches the caller, after the ranges of the other threads.
+bool error_arrives(int threads, std::size_t bad) {
+  std::vector<std::atomic<int>> touched(100);
+  try {
+    parallel_for(100, 7, threads, [&](std::size_t begin, std::size_t end) {
+      if (begin <= bad && bad < end) throw std::runtime_error("bad");
+      for (std::size_t i = begin; i < end; ++i) ++touched[i];
+    });
+  } catch (const std::runtime_error&) {
+    std::size_t n_touched = 0;
+    for (const auto& count : touched) n_touched += count == 1;
+    return n_touched < 100 && (threads == 1 || n_touched >= 100 / 4);
+  }
+  return false;
+}
+
+TEST(Parallel, AnErrorOfAnyThreadReachesTheCaller) {
+  for (int threads : {1, 2, 3})
+    for (std::size_t bad : {0, 50, 99}) {
+      EXPECT_TRUE(error_arrives(threads, bad)) << bad << " on " << threads;
+      EXPECT_TRUE(every_value_once(1000, threads));
+    }
+}
+
+TEST(Parallel, ErrorsBesideABusyPool) {
+  std::atomic<int> good{0};
+  std::vector<std::thread> callers;
+  for (int caller = 0; caller < 4; ++caller)
+    callers.emplace_back([&] {
+      for (int k = 0; k < 100; ++k) good += error_arrives(3, 50);
+    });
+  for (std::thread& caller : callers) caller.join();
+  EXPECT_EQ(good, 400);
 }
 
 TEST(Parallel, AForkedChildStartsItsOwnThreads) {
