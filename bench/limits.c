@@ -10,7 +10,7 @@
 #include <stdint.h>
 #include <string.h>
 #include <time.h>
-#if defined(__AVX512F__)
+#if defined(__AVX2__)
 #include <immintrin.h>
 #endif
 
@@ -18,17 +18,25 @@ enum { READ, MEMSET, COPY, CONVERT };
 
 static _Atomic uint32_t sink;
 
-typedef uint32_t lanes __attribute__((vector_size(64), aligned(4), may_alias));
+#if defined(__AVX512F__)
+#define WIDTH 64 /* of a register: wider ones are split through memory */
+#elif defined(__AVX2__)
+#define WIDTH 32
+#else
+#define WIDTH 16
+#endif
+enum { LANES = WIDTH / 4, SUMS = 4 };
+typedef uint32_t lanes __attribute__((vector_size(WIDTH), aligned(4), may_alias));
 
 static void read_all(const float* x, size_t n) {
-  lanes sum[4] = {{0}};
-  for (size_t i = 0; i + 64 <= n; i += 64)
-    for (int k = 0; k < 4; ++k) {
-      __builtin_prefetch(x + i + 1024 + 16 * k);
-      sum[k] += *(const lanes*)(x + i + 16 * k);
-    }
+  lanes sum[SUMS] = {{0}};
+  for (size_t i = 0; i + SUMS * LANES <= n; i += SUMS * LANES) {
+    for (int line = 0; line < SUMS * WIDTH / 64; ++line) __builtin_prefetch(x + i + 1024 + 16 * line);
+#pragma GCC unroll 4
+    for (int k = 0; k < SUMS; ++k) sum[k] += *(const lanes*)(x + i + LANES * k);
+  }
   const lanes all = sum[0] + sum[1] + sum[2] + sum[3];
-  for (int j = 0; j < 16; ++j) atomic_fetch_add(&sink, all[j]);
+  for (int j = 0; j < LANES; ++j) atomic_fetch_add(&sink, all[j]);
 }
 
 /* No scale to find, nothing to pack around: the least that an int8 codec has to do. Streams above 4 MB. */
@@ -51,6 +59,24 @@ static void convert(const float* x, int8_t* q, size_t n) {
       _mm512_stream_si512((__m512i*)(q + i), code);
     else
       _mm512_storeu_si512(q + i, code);
+  }
+  _mm_sfence();
+#elif defined(__AVX2__)
+  const __m256 scale = _mm256_set1_ps(31.7f);
+  const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+  const int stream = n >= 1u << 20;
+  for (size_t i = 0; i + 32 <= n; i += 32) {
+    __m256i part[4];
+#pragma GCC unroll 4
+    for (int k = 0; k < 4; ++k) part[k] = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x + i + 8 * k), scale));
+    __builtin_prefetch(x + i + 2048);
+    __builtin_prefetch(x + i + 2064);
+    const __m256i words = _mm256_packs_epi32(part[0], part[1]), others = _mm256_packs_epi32(part[2], part[3]);
+    const __m256i code = _mm256_permutevar8x32_epi32(_mm256_packs_epi16(words, others), order);
+    if (stream)
+      _mm256_stream_si256((__m256i*)(q + i), code);
+    else
+      _mm256_storeu_si256((__m256i*)(q + i), code);
   }
   _mm_sfence();
 #else

@@ -20,6 +20,7 @@ import error
 import linear_page
 import plots
 import predict_page
+import scrimp
 from run import run
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
@@ -57,15 +58,14 @@ def error_lines(rows: list[dict]) -> list[str]:
     return lines
 
 
-def stem_of(report: dict) -> str:
+def stem_of(isa: str) -> str:
     """Return how the files begin that hold the reports of an instruction set."""
-    isa = report["isa"]
     return "benchmarks" if isa.startswith("v4") else f"benchmarks_{isa}"
 
 
 def document(report: dict) -> str:
     peers = ", ".join(f"{name} {version}" for name, version in report["peers"].items())
-    plot = f"![GB/s by codec]({stem_of(report)}_speed.svg)"
+    plot = f"![GB/s by codec]({stem_of(report['isa'])}_speed.svg)"
     parts = [
         f"Machine: {report['machine']}; ISA {report['isa']}; commit {report['commit']}; median of "
         f"{report['rounds']} rounds. {peers}.",
@@ -85,7 +85,7 @@ def write_section(stem: str, name: str, text: str) -> None:
 
 
 def publish_codecs(report: dict) -> None:
-    stem = stem_of(report)
+    stem = stem_of(report["isa"])
     plots.plot_speed(report, DOCS / f"{stem}_speed.svg")
     write_section(stem, "codecs", document(report))
 
@@ -112,10 +112,14 @@ def main() -> None:
     if name == "errors":
         publish_errors()
         return
-    report = json.loads(options.saved.read_text()) if options.saved else run(SUITES[name], options.rounds, "")
-    stem = stem_of(report)
-    saved = DOCS / (f"{stem}.json" if name == "codecs" else f"{stem}_{name}.json")
-    saved.write_text(json.dumps(report, indent=1) + "\n")
+    saved = json.loads(options.saved.read_text()) if options.saved else None
+    isa = saved["isa"] if saved else scrimp.isa()
+    stem = stem_of(isa)
+    if not (DOCS / f"{stem}.md").exists():
+        parser.error(f"docs/{stem}.md, the page of the instruction set {isa}, does not exist")
+    report = saved or run(SUITES[name], options.rounds, "")
+    data = DOCS / (f"{stem}.json" if name == "codecs" else f"{stem}_{name}.json")
+    data.write_text(json.dumps(report, indent=1) + "\n")
     if name == "codecs":
         publish_codecs(report)
     else:
