@@ -70,8 +70,10 @@ class Pool {
 
   void start_worker() {
     const int index = static_cast<int>(workers_.size()) + 1;
-    Worker* worker = workers_.emplace_back(std::make_unique<Worker>()).get();
-    worker->thread = std::thread([this, worker, index] { work(*worker, index); });
+    auto worker = std::make_unique<Worker>();
+    workers_.reserve(workers_.size() + 1);  // nothing may fail between the thread's start and its entry
+    worker->thread = std::thread([this, it = worker.get(), index] { work(*it, index); });
+    workers_.push_back(std::move(worker));
   }
 
   void work(Worker& worker, int index) {
