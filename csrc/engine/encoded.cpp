@@ -13,7 +13,9 @@
 namespace scrimp {
 namespace {
 
-constexpr std::size_t kPiece = 2048;  // values that are combined at once: they stay in the first-level cache
+// Values that are combined at once: they stay in the first-level cache, and hold a whole group of the longest blocks, 16 of
+// 256 values, which the kernels encode together.
+constexpr std::size_t kPiece = 4096;
 
 template <class Body>
 void in_pieces(Range range, Body body) {

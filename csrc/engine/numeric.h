@@ -1,6 +1,6 @@
 #pragma once
-// Sums of plain numbers as the collectives need them: in the order of ranks, integers wrap, no NaN unnoticed. The loops are
-// those of the ISA.
+// Sums of plain numbers as the collectives need them: in the order of ranks, integers wrap, no NaN unnoticed. Loops that
+// add are those of the ISA.
 #include <bit>
 #include <cstddef>
 #include <cstdint>

@@ -36,7 +36,7 @@ def shard_bounds(n: int, size: int, block: int = 1) -> list[tuple[int, int]]:
     return list(_bounds(n, size, block))
 
 
-@lru_cache(maxsize=1024)  # small calls would spend a tenth of their time here
+@lru_cache(maxsize=1024, typed=True)  # small calls would spend a tenth of their time here
 def _bounds(n: int, size: int, block: int) -> tuple[tuple[int, int], ...]:
     n_blocks = -(-n // block)
     cuts = [min(n, n_blocks * r // size * block) for r in range(size + 1)]
