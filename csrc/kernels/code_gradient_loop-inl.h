@@ -51,7 +51,7 @@ template <class Use>
 inline void for_runs(const Nibbles*, std::size_t d, Use use) {
   const std::size_t h = (d + 1) / 2;
   use(LowNibble{}, h, std::size_t{0}, std::size_t{0});
-  use(HighNibble{}, d - h, h, (h + 63) / 64 * 64);
+  use(HighNibble{}, d - h, h, high_nibbles_at(h));
 }
 
 template <class E>

@@ -101,7 +101,7 @@ inline void multiply(const std::uint8_t* const* row, std::size_t d, const std::i
 
 // Of two rows, h <= kSegment bytes; the digits of the high nibbles lie `high` further on.
 struct NibbleSums {
-  static constexpr std::size_t kPlanes = 3, kTogether = 4 * 32;  // bytes whose sums, 32 codes a lane, fit into 16 bits
+  static constexpr std::size_t kPlanes = 3, kTogether = 4 * 32;  // bytes; a lane adds 16 of their codes, 30,720 at most
   const std::uint8_t *x, *y;
   const std::int8_t* digits;
   std::size_t stride, high;
@@ -148,7 +148,7 @@ struct NibbleSums {
 };
 
 inline void multiply(const std::uint8_t* const* row, std::size_t d, const std::int8_t* digits, std::size_t stride, std::int64_t* total) {
-  const std::size_t h = (d + 1) / 2, high = (h + 63) / 64 * 64;
+  const std::size_t h = (d + 1) / 2, high = high_nibbles_at(h);
   for (std::size_t j = 0; j < h; j += kSegment) {
     const std::size_t n = h - j < kSegment ? h - j : kSegment;
     const NibbleSums first(row, j, n, digits, stride, high), last(row + 2, j, n, digits, stride, high);

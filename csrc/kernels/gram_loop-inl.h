@@ -121,7 +121,7 @@ SCRIMP_HD void pack_columns(const std::int8_t* const* row, std::size_t c, std::s
 #elif defined(__AVX2__) && !defined(__AVX512F__)
 constexpr std::size_t kPackCells = 4;  // fill a cache line of each strip
 
-SCRIMP_HD __m256i load16(const std::int8_t* codes) {
+SCRIMP_HD __m256i widen16(const std::int8_t* codes) {
   return _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(codes)));
 }
 
@@ -132,7 +132,7 @@ SCRIMP_HD void pack_columns(const std::int8_t* const* row, std::size_t c, std::s
     auto* j = reinterpret_cast<__m256i*>(panels.j + (c + t) * kColumnCells + cell * kTileJ);
 #pragma GCC unroll 4
     for (std::size_t p = 0; p < kPackCells; ++p, ++i, j += 2) {
-      const __m256i x = load16(row[2 * p] + t), y = load16(row[2 * p + 1] + t);
+      const __m256i x = widen16(row[2 * p] + t), y = widen16(row[2 * p + 1] + t);
       const __m256i even = _mm256_unpacklo_epi16(x, y), odd = _mm256_unpackhi_epi16(x, y);
       _mm_storeu_si128(i, _mm256_castsi256_si128(even));
       _mm_storeu_si128(i + kColumnCells, _mm256_castsi256_si128(odd));
@@ -204,7 +204,8 @@ inline void sum_codes(const CodeGramRun& run, std::int32_t* sum) {
   memset(sum, 0, run.d * sizeof *sum);
   const std::int8_t* x = run.x;
   std::size_t r = 0;
-  for (; r + kTogether <= run.n; r += kTogether, x += kTogether * run.stride) add_row_codes<kTogether>(x, run.stride, run.d, sum);
+  for (; r + kTogether <= run.n; r += kTogether, x += static_cast<std::ptrdiff_t>(kTogether) * run.stride)
+    add_row_codes<kTogether>(x, run.stride, run.d, sum);
   for (; r < run.n; ++r, x += run.stride) add_row_codes<1>(x, run.stride, run.d, sum);
   for (std::size_t c = 0; c < run.d; ++c) run.sum[c] += sum[c];
 }

@@ -41,6 +41,9 @@ struct GradientRun {
   double* value;
 };
 
+// Where the digits of the high nibbles of h bytes begin in a plane.
+constexpr std::size_t high_nibbles_at(std::size_t h) { return (h + 63) / 64 * 64; }
+
 // Columns that the digits of d weights take, the halves of a row of nibbles apart.
 constexpr std::size_t code_stride(std::size_t d) { return (d + 191) / 64 * 64; }
 constexpr std::size_t fixed_weights_nbytes(std::size_t d, std::size_t k) { return k * (16 + 4 * code_stride(d)); }

@@ -106,7 +106,7 @@ class Codec:
             Taken in C order, rounded to float32 first. `raw` takes integers and bools too and keeps the
             dtype.
         out : uint8[nbytes], optional
-            Where to write; allocated if absent.
+            Where to write; allocated if absent. After an error its content is undefined.
         seed, step, first_index : int
             Key of stochastic rounding: value i draws from (seed, step, first_index + i).
         nonfinite : {"raise", "saturate", "propagate"}, optional
