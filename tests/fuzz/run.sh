@@ -18,7 +18,7 @@ if [ -z "${SCRIMP_ISA:-}" ] && [ "$(uname -m)" = x86_64 ]; then
   SCRIMP_ISA=v2
   [[ $flags == *" avx2 "* ]] && SCRIMP_ISA=v3
   [[ $flags == *" avx512bw "* ]] && SCRIMP_ISA=v4
-  [[ $flags == *" avx512_vbmi2 "*" avx512_vnni "* ]] && SCRIMP_ISA=v4vnni
+  [[ $flags == *" avx512_vbmi2 "* && $flags == *" avx512_vnni "* ]] && SCRIMP_ISA=v4vnni
 fi
 export SCRIMP_ISA=${SCRIMP_ISA:-}
 cmake -S "$root" -B "$build" -G Ninja -DCMAKE_CXX_COMPILER="$compiler" -DCMAKE_BUILD_TYPE=RelWithDebInfo \
