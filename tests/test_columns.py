@@ -10,7 +10,7 @@ import scrimp
 from scrimp.linear_model import LinearRegression, Ridge
 from scrimp.matrix import QuantizedMatrix
 from scrimp.train.columns import ColumnBlock
-from scrimp.train.normal import NormalOptions
+from scrimp.train.equations import NormalOptions
 
 
 @pytest.fixture(scope="module")

@@ -14,8 +14,8 @@ import scrimp
 from scrimp import _core
 from scrimp.linear_model import ElasticNet, Lasso, enet_path, lasso_path, ridge_path
 from scrimp.matrix import QuantizedMatrix
+from scrimp.train.equations import NormalOptions
 from scrimp.train.lasso import Penalty, Quadratic, minimize_quadratic
-from scrimp.train.normal import NormalOptions
 from scrimp.train.sparse import SparseProblem, solve_sparse
 
 

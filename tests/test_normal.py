@@ -8,7 +8,8 @@ import pytest
 import scrimp
 from scrimp.linear_model import LogisticRegression, Ridge
 from scrimp.train.dense import Factor, PseudoInverse, ridge_by_svd
-from scrimp.train.normal import NormalOptions, solve_normal
+from scrimp.train.equations import NormalOptions
+from scrimp.train.normal import solve_normal
 from scrimp.train.refinement import refine
 
 

@@ -23,6 +23,7 @@ from scrimp.train.storage import write_tensors
 # Squares, by name; those that keep a sum of the rows first, then those that walk.
 REGRESSIONS = {
     "gram": Ridge(solver="gram"),
+    "gram, of a sample": Ridge(solver="gram"),
     "gram, few bits": Ridge(solver="gram", data_bits=4, refine=False),
     "gram, no intercept": LinearRegression(solver="gram", fit_intercept=False, data_bits=8),
     "cg": LinearRegression(solver="cg", tol=1e-9),
@@ -91,8 +92,13 @@ def went_on(model, x, y, path, ending):
 
 
 @pytest.mark.parametrize("way", [*REGRESSIONS, *CLASSIFICATIONS])
-def test_a_fit_that_went_on_has_the_bits_of_one_that_was_not_broken_off(rows, way, tmp_path, ending):
+def test_a_fit_that_went_on_has_the_bits_of_one_that_was_not_broken_off(
+    rows, way, tmp_path, ending, monkeypatch
+):
     x, targets, labels = rows
+    if way == "gram, of a sample":
+        monkeypatch.setattr("scrimp.train.normal.SAMPLE_COLUMNS", 2)
+        monkeypatch.setattr("scrimp.train.normal.SAMPLE_ROWS", len(x) // x.shape[1] // 2)
     model = REGRESSIONS.get(way) or CLASSIFICATIONS[way]
     y = targets[:, 0] if way in REGRESSIONS and "SGD" in repr(model) else targets
     y = labels if way in CLASSIFICATIONS else y
@@ -101,6 +107,7 @@ def test_a_fit_that_went_on_has_the_bits_of_one_that_was_not_broken_off(rows, wa
         whole = clone(model).fit(x, y)  # saves nothing
         resumed, ends = went_on(model, x, y, tmp_path / "state", ending)
     assert ends
+    assert way != "gram, of a sample" or "every 2th row" in whole.solver_
     for name in ("coef_", "intercept_", "n_iter_", "solver_"):
         ours, theirs = getattr(resumed, name, None), getattr(whole, name, None)
         assert np.asarray(ours).tobytes() == np.asarray(theirs).tobytes(), (name, ours, theirs)

@@ -16,8 +16,9 @@ from scrimp.linear_model.choice import GRAM_COLUMNS, Choice
 from scrimp.linear_model.inputs import DOUBLE_SIZES, Inputs, check_columns, check_targets, training_rows
 from scrimp.linear_model.least_squares import LeastSquares
 from scrimp.linear_model.transfer import known_before
+from scrimp.train.equations import NormalOptions
 from scrimp.train.lasso import Penalty
-from scrimp.train.normal import NormalOptions, RunOptions
+from scrimp.train.normal import RunOptions
 from scrimp.train.ranks import kept_state, on_ranks
 from scrimp.train.sparse import SparseProblem, solve_sparse
 
@@ -91,9 +92,7 @@ class SparseLeastSquares(LeastSquares):
         """Return the part of the penalty that is l1."""
         raise NotImplementedError
 
-    def fit(
-        self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None, *, init: Any = None
-    ) -> Self:
+    def fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None, *, init: Any = None) -> Self:
         """Fit to rows.
 
         Parameters

@@ -15,6 +15,7 @@ from scrimp.matrix import QuantizedMatrix, column_ranges
 from scrimp.matrix.ranges import LARGEST
 
 FLOATS = [np.float64, np.float32, np.float16]
+MANY_BYTES = 32 << 20
 
 
 class Inputs(NamedTuple):
@@ -65,8 +66,8 @@ def training_rows(
 ) -> Inputs:
     """Check and convert what `fit` was given; int8 rows and a QuantizedMatrix stay as they are.
 
-    With `as_they_are` targets in float32 do too, and rows of a mapped file or in bfloat16 are not looked
-    through for NaN and infinity: the caller does that, with `check_unseen` or on its way.
+    With `as_they_are` targets in float32 do too, and rows that `is_unseen` names are not looked through for
+    NaN and infinity: the caller does that, with `check_unseen` or on its way.
     """
     if is_codes(X):
         rows = code_rows(estimator, X, reset=reset)
@@ -215,8 +216,12 @@ def prediction_rows(estimator: Any, X: Any, *, reset: bool = False) -> Any:
 
 
 def is_unseen(X: Any) -> bool:
-    """Whether scikit-learn does not look for NaN and infinity: rows in a file, and bfloat16."""
-    return isinstance(X, np.memmap) or _is_bfloat16(X)
+    """Whether scikit-learn does not look for NaN and infinity: rows in a file, in bfloat16, and many floats.
+
+    It reads them once more on one thread; the Gram matrix looks on its way.
+    """
+    many = isinstance(X, np.ndarray) and X.dtype in FLOATS and X.nbytes > MANY_BYTES
+    return many or isinstance(X, np.memmap) or _is_bfloat16(X)
 
 
 def check_unseen(X: Any) -> None:

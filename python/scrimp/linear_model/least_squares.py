@@ -29,14 +29,8 @@ from scrimp.linear_model.persistence import Persistent
 from scrimp.linear_model.transfer import Known, for_rows, known_before
 from scrimp.matrix import QuantizedMatrix
 from scrimp.train.columns import solve_by_columns
-from scrimp.train.normal import (
-    NormalOptions,
-    NormalSolution,
-    RunOptions,
-    fits_one_leaf,
-    solve_gram,
-    solve_normal,
-)
+from scrimp.train.equations import NormalOptions, NormalSolution
+from scrimp.train.normal import RunOptions, fits_one_leaf, solve_gram, solve_normal
 from scrimp.train.online import OnlineGram
 from scrimp.train.ranks import kept_state, on_ranks
 from scrimp.usage import Usage
@@ -54,9 +48,7 @@ class LeastSquares(GradientFit, Persistent, MultiOutputMixin, RegressorMixin, Ba
         """Return the penalty of each of k outputs."""
         raise NotImplementedError
 
-    def fit(
-        self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None, *, init: Any = None
-    ) -> Self:
+    def fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None, *, init: Any = None) -> Self:
         """Fit to rows.
 
         Parameters

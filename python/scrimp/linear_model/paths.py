@@ -12,8 +12,8 @@ from sklearn.base import BaseEstimator
 from scrimp.comm import single
 from scrimp.linear_model.elastic_net import total_weight
 from scrimp.linear_model.inputs import training_rows
+from scrimp.train.equations import NormalOptions
 from scrimp.train.lasso import Penalty
-from scrimp.train.normal import NormalOptions
 from scrimp.train.paths import largest_useful_penalty, solve_ridge_path
 from scrimp.train.ranks import on_ranks
 from scrimp.train.sparse import SparseProblem, solve_sparse

@@ -13,8 +13,8 @@ from scrimp.cost import Budget, bill
 from scrimp.linear_model.docs import with_options
 from scrimp.linear_model.inputs import DOUBLE_SIZES, check_columns, check_targets, training_rows
 from scrimp.linear_model.least_squares import LeastSquares, OnlineLeastSquares
+from scrimp.train.equations import NormalOptions
 from scrimp.train.folds import cross_validate
-from scrimp.train.normal import NormalOptions
 from scrimp.train.ranks import on_ranks
 
 
@@ -253,9 +253,7 @@ class RidgeCV(LeastSquares):
         self.random_state = random_state
         self.verbose = verbose
 
-    def fit(
-        self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None, *, init: Any = None
-    ) -> Self:
+    def fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None, *, init: Any = None) -> Self:
         """Choose a penalty and fit with it; as `Ridge.fit`."""
         inputs = training_rows(self, X, y, sample_weight)
         self._check_options()

@@ -16,7 +16,8 @@ from scrimp.linear_model.gradient_fit import COARSE_TOL, FEW_ROWS_TOL, FEW_VALUE
 from scrimp.linear_model.inputs import DOUBLE_SIZES, SINGLE_SIZES, Inputs, check_columns
 from scrimp.linear_model.transfer import Known
 from scrimp.matrix import QuantizedMatrix
-from scrimp.train.normal import NormalSolution, RunOptions
+from scrimp.train.equations import NormalSolution
+from scrimp.train.normal import RunOptions
 from scrimp.train.ranks import kept_state, on_ranks
 from scrimp.train.sparse_logistic import SparseLogisticProblem, solve_sparse_logistic
 from scrimp.usage import Usage

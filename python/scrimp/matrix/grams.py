@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -81,6 +81,12 @@ class Gram:
         """Give (X − mean)ᵀ(X − mean) and (X − mean)ᵀ(y − ȳ), as a fit with an intercept needs them."""
         cross = self.cross - np.outer(self.drift, self.y_mean)
         return self._moved(self.mean - self.about), self._shaped(cross)
+
+    def of_rows(self, n: float) -> Gram:
+        """Take the rows for an even sample of `n`: all sums are multiplied."""
+        by = n / self.n
+        sums = {name: by * getattr(self, name) for name in ("moment", "drift", "cross", "y_square", "noise")}
+        return replace(self, **sums, n=n, codes=None)
 
     def _moved(self, by: Doubles) -> Doubles:
         mixed = np.outer(by, self.drift)

@@ -17,8 +17,9 @@ from scrimp.errors import BudgetExceeded
 from scrimp.matrix.blas import one_thread
 from scrimp.train.checkpoint import Progress, load_progress, save_progress
 from scrimp.train.dense import Matrix
+from scrimp.train.equations import NOTHING, NormalOptions, NormalSolution
 from scrimp.train.exchange import sum_over_ranks
-from scrimp.train.normal import NOTHING, NormalOptions, NormalSolution, RunOptions, identity
+from scrimp.train.normal import RunOptions, identity
 from scrimp.train.refinement import Ask, Lanczos
 from scrimp.train.shared_rows import SharedRows
 from scrimp.train.watch import Watch

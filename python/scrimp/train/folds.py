@@ -12,7 +12,7 @@ from scrimp.comm import Comm, shard_bounds
 from scrimp.matrix import LEAF_ROWS, Gram, QuantizedMatrix
 from scrimp.matrix.blas import one_thread
 from scrimp.train.dense import Factor, Matrix, PseudoInverse
-from scrimp.train.normal import NormalOptions
+from scrimp.train.equations import NormalOptions
 from scrimp.train.shared_rows import SharedRows
 
 

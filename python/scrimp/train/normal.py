@@ -11,11 +11,10 @@ import itertools
 import json
 import time
 from collections.abc import Generator
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from scrimp.comm import Comm
 from scrimp.cost import Budget
@@ -23,85 +22,21 @@ from scrimp.errors import BudgetExceeded
 from scrimp.matrix import LEAF_ROWS, Gram, QuantizedMatrix
 from scrimp.matrix.blas import one_thread
 from scrimp.train.checkpoint import fingerprint
-from scrimp.train.dense import Factor, Matrix, PseudoInverse, ridge_by_svd
+from scrimp.train.dense import Matrix, ridge_by_svd
+from scrimp.train.equations import NOTHING, Centred, NormalOptions, NormalSolution, Solver
 from scrimp.train.exchange import from_root
 from scrimp.train.refinement import Ask, Refined, refine
 from scrimp.train.replay import Replay
 from scrimp.train.shared_rows import SharedRows
 from scrimp.train.watch import Watch
 
-MAX_PASSES = 30
 SURELY_REGULAR = (
     1e-3  # least pivot of the quantized Gram above which its rounding cannot hide a singular matrix
 )
-NOTHING = 32 * float(np.finfo(np.float64).eps)  # spread of a constant column, relative to its mean
-
-
-@dataclass(frozen=True, slots=True)
-class NormalOptions:
-    """How to solve.
-
-    Parameters
-    ----------
-    alpha : float64[k]
-        Penalty α‖w‖² by output, against Σ wᵢ(y − x·w − b)².
-    fit_intercept : bool
-    data_bits : int
-        32: the rows as they are. 8, 4, 2, 1: the Gram matrix, and without refinement the fit, reads rows of
-        so few bits.
-    refine : bool
-        Read the original rows until the coefficients are good to `tol`.
-    gram : bool
-        False: conjugate gradients on the rows without any Gram matrix, for many columns.
-    tol : float
-        Relative error of the coefficients.
-    max_iter : int
-        Passes over the original rows.
-    seed, threads : int
-    start : float64[d, k], optional
-        Where conjugate gradients without a Gram matrix begin.
-    """
-
-    alpha: NDArray[np.float64]
-    fit_intercept: bool = True
-    data_bits: int = 32
-    refine: bool = True
-    gram: bool = True
-    tol: float = 1e-6
-    max_iter: int = MAX_PASSES
-    seed: int = 0
-    threads: int = 0
-    start: Matrix | None = None
-
-
-class NormalSolution(NamedTuple):
-    """A ridge fit.
-
-    Attributes
-    ----------
-    w : float64[d, k]
-    mean, y_mean : float64[d], float64[k]
-        Exact weighted means: the intercept is y_mean − mean·w. Zeros without an intercept.
-    scatter : float64[d]
-        Diagonal of the centred Gram matrix: n times the variance of each column.
-    how : str
-        What was done, in words.
-    n_iter : int
-        Passes over the rows, that of the Gram matrix among them.
-    error : float
-        Estimated relative error of the coefficients; 0 for a direct solve, NaN for quantized rows alone.
-    rank : int
-        Of the centred columns; d unless found singular.
-    """
-
-    w: Matrix
-    mean: Matrix
-    y_mean: Matrix
-    scatter: Matrix
-    how: str
-    n_iter: int
-    error: float
-    rank: int
+SAMPLE_ROWS = 640  # a column: rows that are so much like all that each pass leaves 4 % of an error
+SAMPLE_COLUMNS = 128  # an output: with fewer, two more passes cost about what a Gram of all rows does
+SAMPLE_PASSES = 8  # in which a sample that is like the rest has solved the rest
+EVEN = 50.0  # values as far from the mean as the farthest that the sample of a column is worth at least
 
 
 Questions = Generator[Ask, Any, NormalSolution]
@@ -123,98 +58,6 @@ class RunOptions:
     budget: Budget | None = None
     checkpoint: str | None = None
     started: float = field(default_factory=time.perf_counter)
-
-
-@dataclass(frozen=True, slots=True)
-class Centred:
-    """The normal equations (A + α)·w = b of the centred columns, without those that are constant."""
-
-    a: Matrix
-    b: Matrix
-    used: NDArray[np.bool_]
-    noise: Matrix
-    mean: Matrix
-    y_mean: Matrix
-    options: NormalOptions
-
-    @classmethod
-    def of(cls, gram: Gram, options: NormalOptions) -> Centred:
-        """Centre a Gram matrix, or leave it where no intercept is wanted."""
-        d, k = len(gram.mean), len(gram.y_mean)
-        if options.fit_intercept:
-            (a, b), mean, y_mean = gram.centered(), gram.mean, gram.y_mean
-        else:
-            a, b, mean, y_mean = gram.xtx, gram.xty, np.zeros(d), np.zeros(k)
-        used = np.diag(a) + gram.noise > gram.n * (NOTHING * mean) ** 2
-        return cls(
-            a[np.ix_(used, used)], b.reshape(d, k)[used], used, gram.noise[used], mean, y_mean, options
-        )
-
-    def factor(self, alpha: float, with_noise: bool = False) -> Factor | None:
-        """Return the Cholesky factor of A + α, on request with the rounding noise; None if there is none."""
-        return Factor.of(self.a + np.diag(alpha + (self.noise if with_noise else np.zeros_like(self.noise))))
-
-    def scatter(self) -> Matrix:
-        """Return the diagonal of A for all columns."""
-        return self.widen(np.diag(self.a)[:, None])[:, 0]
-
-    def widen(self, w: Matrix) -> Matrix:
-        """Return coefficients of all columns: 0 where a column is constant."""
-        out = np.zeros((len(self.used), w.shape[1]))
-        out[self.used] = w
-        return out
-
-    def solution(
-        self, w: Matrix, how: str, refined: Refined | None = None, rank: int | None = None
-    ) -> NormalSolution:
-        """Return coefficients of the used columns as a solution."""
-        passes, error = (1 + refined.n_iter, refined.error) if refined else (1, 0.0)
-        rank = int(self.used.sum()) if rank is None else rank
-        return NormalSolution(self.widen(w), self.mean, self.y_mean, self.scatter(), how, passes, error, rank)
-
-
-class Solver:
-    """One way to apply M⁻¹ for every output, each with its own penalty.
-
-    `of` returns None where A + α is not positive definite for some α.
-    """
-
-    def __init__(self, by_alpha: dict[float, Factor | PseudoInverse], alpha: Matrix) -> None:
-        self._by_alpha, self._alpha = by_alpha, alpha
-
-    @classmethod
-    def of(cls, problem: Centred, with_noise: bool = False) -> Solver | None:
-        """Factor A + α for every distinct α."""
-        alpha = problem.options.alpha
-        factors = {value: problem.factor(value, with_noise) for value in np.unique(alpha).tolist()}
-        if None in factors.values():
-            return None
-        return cls(factors, alpha)  # type: ignore[arg-type]
-
-    @classmethod
-    def pseudo(cls, problem: Centred) -> Solver:
-        """Decompose A + α for every distinct α."""
-        alpha = problem.options.alpha
-        d = len(problem.a)
-        return cls({v: PseudoInverse.of(problem.a + v * np.eye(d)) for v in np.unique(alpha).tolist()}, alpha)
-
-    def __call__(self, b: Matrix) -> Matrix:
-        """Return M⁻¹·b for b of [d, k]."""
-        out = np.empty_like(b)
-        for value, inverse in self._by_alpha.items():
-            mine = self._alpha == value
-            out[:, mine] = inverse.solve(b[:, mine])
-        return out
-
-    def smallest_pivot(self) -> float:
-        """Return how near to singular the worst factor is, at unit diagonal."""
-        return min(
-            inverse.smallest_pivot() for inverse in self._by_alpha.values() if isinstance(inverse, Factor)
-        )
-
-    def rank(self) -> int:
-        """Return the least rank of the decompositions."""
-        return min(inverse.rank for inverse in self._by_alpha.values() if isinstance(inverse, PseudoInverse))
 
 
 def solve_normal(
@@ -334,6 +177,60 @@ def _solve(rows: SharedRows, options: NormalOptions) -> Questions:
         return _directly(Centred.of(gram, options), "Gram of integer rows")
     if rows.weighted and options.refine:
         return (yield from _solve_exactly(options))
+    step, wasted = _sample_step(rows, options), 0
+    if step > 1:
+        found = yield from _solve_by_sample(options, step)
+        if found.error <= options.tol:
+            return found
+        wasted = found.n_iter
+    found = yield from _solve_by_codes(options)
+    return found._replace(n_iter=wasted + found.n_iter)
+
+
+def _sample_step(rows: SharedRows, options: NormalOptions) -> int:
+    """Return how many rows stand for one in the Gram matrix: 1 where a sample would not pay."""
+    worth_it = options.refine and options.data_bits == 32 and options.max_iter >= SAMPLE_PASSES
+    if not worth_it or rows.d < SAMPLE_COLUMNS * rows.k or rows.is_file:
+        return 1
+    return int(max(1, rows.n // (SAMPLE_ROWS * rows.d)))
+
+
+def _solve_by_sample(options: NormalOptions, step: int) -> Questions:
+    """Let the Gram matrix of a sample of the rows be the preconditioner for all of them.
+
+    The means are the sample's, so the intercept is one more unknown. The error of the solution is infinite
+    where the sample tells too little, as of a rare one-hot: the caller then takes all rows.
+    """
+    often = np.array(float(step))
+    low, high, integral = yield Ask("sample_ranges", (often,))
+    gram = yield Ask("sampled_gram", (np.array(8.0), often, low, high, integral))
+    problem, d = Centred.of(gram, options), len(low)
+    scatter, how = problem.scatter(), f"Gram of every {step}th row in int8 as preconditioner"
+    nothing = NormalSolution(np.zeros((d, 0)), gram.mean, gram.y_mean, scatter, how, 1, np.inf, d)
+    if (scatter < step * EVEN * (high - low) ** 2).any() or not problem.used.all():
+        return nothing
+    solver = Solver.of(problem)
+    if solver is None or (not options.alpha.all() and solver.smallest_pivot() < SURELY_REGULAR):
+        return nothing
+    yield Ask("centre", (problem.mean, np.zeros_like(problem.y_mean)))
+    w, units, alpha = solver(problem.b), 1 / np.sqrt(scatter), options.alpha[None, :]
+    if not options.fit_intercept:
+        refined = yield from refine(w, alpha, solver, units, options.tol, SAMPLE_PASSES)
+        return problem.solution(refined.w, how, refined)
+    refined = yield from refine(
+        np.vstack([w, problem.y_mean]),
+        np.vstack([np.broadcast_to(alpha, w.shape), np.zeros_like(alpha)]),
+        lambda r: np.vstack([solver(r[:d]), r[d:] / gram.n]),
+        np.append(units, 1 / np.sqrt(gram.n)),
+        options.tol,
+        SAMPLE_PASSES,
+        intercept=True,
+    )
+    return replace(problem, y_mean=refined.w[d]).solution(refined.w[:d], how, refined)
+
+
+def _solve_by_codes(options: NormalOptions) -> Questions:
+    """Let the Gram matrix of the rows in few bits be the preconditioner, or without refinement the answer."""
     bits = 8 if options.data_bits == 32 else options.data_bits
     gram = yield Ask("quantized_gram", (np.array(float(bits)),))
     problem = Centred.of(gram, options)

@@ -10,7 +10,7 @@ from scrimp.comm import Comm
 from scrimp.matrix import QuantizedMatrix
 from scrimp.matrix.blas import one_thread
 from scrimp.train.dense import Matrix, PseudoInverse
-from scrimp.train.normal import Centred, NormalOptions, NormalSolution
+from scrimp.train.equations import Centred, NormalOptions, NormalSolution
 from scrimp.train.refinement import Ask
 from scrimp.train.shared_rows import SharedRows
 

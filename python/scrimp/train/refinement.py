@@ -42,7 +42,7 @@ class Refined(NamedTuple):
     w : float64[d, k]
     error : float
         Estimated relative error of the coefficients, worst output: ‖M⁻¹r‖ / ‖w‖, over λmin(M⁻¹A) as far as
-        it is known.
+        it is known; infinite where rows are not finite, or products of them.
     n_iter : int
         Passes over the rows.
     """
@@ -56,7 +56,13 @@ Refinement = Generator[Ask, Any, Refined]
 
 
 def refine(
-    w: Matrix, alpha: Matrix, solve: Callable[[Matrix], Matrix], scale: Matrix, tol: float, max_iter: int
+    w: Matrix,
+    alpha: Matrix,
+    solve: Callable[[Matrix], Matrix],
+    scale: Matrix,
+    tol: float,
+    max_iter: int,
+    intercept: bool = False,
 ) -> Refinement:
     """Solve (A + α)·w = b from a start, each output by its own conjugate gradients.
 
@@ -64,8 +70,8 @@ def refine(
     ----------
     w : float64[d, k]
         Start.
-    alpha : float64[k]
-        Penalty by output.
+    alpha : float64[k] or float64[d, k]
+        Penalty by output, or by coefficient.
     solve : callable
         The preconditioner M⁻¹, for [d, k].
     scale : float64[d]
@@ -75,6 +81,8 @@ def refine(
         Stop when the estimated relative error of the coefficients is at most this.
     max_iter : int
         Passes at most.
+    intercept : bool
+        Whether the last row of w holds intercepts: their errors count, their size does not.
 
     Yields
     ------
@@ -91,25 +99,30 @@ def refine(
     saves a pass and was tried: a rare one-hot is an eigenvalue that two steps do not see, and the flights of
     `bench/contestants/datasets.py` ended at 8e-6 instead of 1e-6.
     """
-    r = -(yield Ask("residual", (w,))) - alpha * w
-    z = solve(r)
-    p, rz = z, _inner(r, z)
-    errors, passes = relative_errors(z, w, scale), 1
-    error = float(errors.max(initial=0.0))
-    lanczos = Lanczos()
-    while error > tol and passes < max_iter:
-        q = (yield Ask("product", (p,))) + alpha * p
-        step = _ratio(rz, _inner(p, q))
-        if not step.any():
-            break
-        w, r = w + step * p, r - step * q
+    residual = yield Ask("residual", (w,))
+    with np.errstate(over="ignore", invalid="ignore"):
+        r, passes, lanczos = -residual - alpha * w, 1, Lanczos()
+        if not np.isfinite(r).all():
+            return Refined(w, np.inf, passes)
         z = solve(r)
-        rz, before = _inner(r, z), rz
-        ratio = _ratio(rz, before)
-        p = z + ratio * p
-        lanczos.add(step, ratio)
-        errors, passes = relative_errors(z, w, scale), passes + 1
-        error = lanczos.worst(errors)
+        p, rz = z, _inner(r, z)
+        error = float(relative_errors(z, w, scale, intercept).max(initial=0.0))
+    while error > tol and passes < max_iter:
+        product = yield Ask("product", (p,))
+        with np.errstate(over="ignore", invalid="ignore"):
+            q = product + alpha * p
+            step = _ratio(rz, _inner(p, q))
+            if not step.any():
+                break
+            w, r, passes = w + step * p, r - step * q, passes + 1
+            if not np.isfinite(r).all():
+                return Refined(w, np.inf, passes)
+            z = solve(r)
+            rz, before = _inner(r, z), rz
+            ratio = _ratio(rz, before)
+            p = z + ratio * p
+            lanczos.add(step, ratio)
+            error = lanczos.worst(relative_errors(z, w, scale, intercept))
     return Refined(w, error, passes)
 
 
@@ -167,13 +180,16 @@ def _ratio(a: Matrix, b: Matrix) -> Matrix:
     return np.divide(a, b, out=np.zeros_like(a), where=b > 0)
 
 
-def relative_errors(z: Matrix, w: Matrix, scale: Matrix) -> Matrix:
-    """Return ‖z‖ / ‖w‖ of each output, plain or in units of the columns, whichever is larger."""
-    units = scale[:, None]
-    return np.maximum(_relative(z, w), _relative(z / units, w / units))
+def relative_errors(z: Matrix, w: Matrix, scale: Matrix, intercept: bool = False) -> Matrix:
+    """Return ‖z‖ / ‖w‖ of each output, plain or in units of the columns, whichever is larger.
+
+    Without an intercept in the last row, if there is one; in units of the columns its error counts.
+    """
+    units, d = scale[:, None], len(z) - intercept
+    return np.maximum(_relative(z[:d], w[:d]), _relative(z / units, (w / units)[:d]))
 
 
 def _relative(z: Matrix, w: Matrix) -> Matrix:
     change, size = np.linalg.norm(z, axis=0), np.linalg.norm(w, axis=0)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(change > 0, change / size, 0.0)
+    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
+        return np.where(change == 0, 0.0, change / size)

@@ -22,6 +22,7 @@ from scrimp.matrix import (
     gradient_sums,
     gram_sums,
 )
+from scrimp.matrix.file_rows import FileRows
 from scrimp.matrix.ranges import LARGEST
 from scrimp.train.dense import Matrix
 from scrimp.train.refinement import Ask
@@ -44,6 +45,7 @@ class SharedRows:
     def __init__(
         self, comm: Comm, X: Any, y: Matrix, sample_weight: Matrix | None, seed: int, threads: int
     ) -> None:
+        self._whole = X, y
         begin, end = shard_bounds(len(y), comm.size, LEAF_ROWS)[comm.rank]
         self.comm, self.n, self.d, self.k = comm, len(y), X.shape[1], y.shape[1]
         self.first_row, self._seed, self._threads = begin, seed, threads
@@ -62,15 +64,26 @@ class SharedRows:
         """Whether the rows came as integers."""
         return isinstance(self.x, QuantizedMatrix) or self.x.dtype == np.int8
 
+    @property
+    def is_file(self) -> bool:
+        """Whether the rows are mapped from a file, of which a sample is most pages."""
+        return FileRows.of(self.x) is not None
+
     def quantized_gram(self, bits: int) -> Gram:
         """Return the Gram matrix of the rows in `bits` bits, or of the codes that they are already."""
         if self.has_codes:
             return self._merge(self._sums(self.x, self.y, self.weight))
+        return self._rounded_gram(bits, self._ranges())
+
+    def _ranges(self) -> Ranges:
         found = column_ranges(self.x, threads=self._threads)
         ranges = Ranges.merge(
             Ranges.from_bytes(part) for part in self.comm.all_gather_bytes(found.to_bytes())
         )
         ranges.check_size(least=1 / LARGEST)
+        return ranges
+
+    def _rounded_gram(self, bits: int, ranges: Ranges) -> Gram:
         part = gram_sums(
             self.x,
             self.y,
@@ -82,6 +95,21 @@ class SharedRows:
             threads=self._threads,
         )
         return self._merge(part)
+
+    def every(self, step: int) -> SharedRows:
+        """Return each `step`-th row, shared among the ranks anew; rows have no weights."""
+        X, y = self._whole
+        return SharedRows(self.comm, X[::step], y[::step], None, self._seed, self._threads)
+
+    def sample_ranges(self, step: int) -> tuple[Matrix, Matrix, Matrix]:
+        """Return the least and largest values of every `step`-th row, and whether all are integers."""
+        found = self.every(step)._ranges()
+        return found.low, found.high, found.integral.astype(np.float64)
+
+    def sampled_gram(self, bits: int, step: int, low: Matrix, high: Matrix, integral: Matrix) -> Gram:
+        """Return about the Gram matrix of all rows, from every `step`-th and what `sample_ranges` said."""
+        sample = self.every(step)
+        return sample._rounded_gram(bits, Ranges(low, high, integral.astype(np.bool_))).of_rows(self.n)
 
     def exact_gram(self, shift: Matrix) -> Gram:
         """Return the Gram matrix in float64."""
@@ -127,6 +155,11 @@ class SharedRows:
             return self.moments()
         if ask.what == "quantized_gram":
             return self.quantized_gram(int(ask.values[0]))
+        if ask.what == "sample_ranges":
+            return self.sample_ranges(int(ask.values[0]))
+        if ask.what == "sampled_gram":
+            bits, step, *ranges = ask.values
+            return self.sampled_gram(int(bits), int(step), *ranges)
         if ask.what == "exact_gram":
             return self.exact_gram(ask.values[0])
         if ask.what == "scatter":
@@ -140,12 +173,21 @@ class SharedRows:
         return self._centred_product(ask.values[0], ask.what == "residual")
 
     def _centred_product(self, v: Matrix, residual: bool) -> Matrix:
-        """Return A·v, or A·v − b, of the centred columns: float64[d, k]."""
-        bias = (self._y_mean if residual else 0.0) - self._mean @ v
-        d, k = v.shape
+        """Return A·v, or A·v − b, of the centred columns: float64[d, k].
+
+        v of [d + 1, k] has intercepts in the last row, and so has the answer: then `centre` need not be the
+        means.
+        """
+        d, k = self.d, v.shape[1]
+        bias = (self._y_mean if residual else 0.0) - self._mean @ v[:d]
+        if len(v) > d:
+            bias = bias + v[d]
         zeros = np.broadcast_to(0.0, (len(self.y), k))
-        total = self._tree(self._gradient(v, bias, self.y if residual else zeros))
-        return total[: d * k].reshape(d, k) - np.outer(self._mean, total[d * k : d * k + k])
+        total = self._tree(self._gradient(v[:d], bias, self.y if residual else zeros))
+        slopes = total[d * k : d * k + k]
+        with np.errstate(over="ignore", invalid="ignore"):
+            moved = total[: d * k].reshape(d, k) - np.outer(self._mean, slopes)
+        return moved if len(v) == d else np.vstack([moved, slopes])
 
     def _sums(self, x: Any, y: Matrix, weight: Matrix | None, shift: Matrix | None = None) -> GramSums:
         first_row = None if isinstance(x, QuantizedMatrix) else self.first_row

@@ -19,16 +19,9 @@ from scrimp.matrix import LEAF_ROWS
 from scrimp.matrix.blas import one_thread
 from scrimp.train.checkpoint import fingerprint
 from scrimp.train.dense import Factor, Matrix
+from scrimp.train.equations import NOTHING, Centred, NormalOptions, NormalSolution
 from scrimp.train.lasso import Penalty, Quadratic, minimize_quadratic, objective_and_gap, relative_gap
-from scrimp.train.normal import (
-    NOTHING,
-    Centred,
-    NormalOptions,
-    NormalSolution,
-    RunOptions,
-    converse,
-    identity,
-)
+from scrimp.train.normal import RunOptions, converse, identity
 from scrimp.train.refinement import Ask
 from scrimp.train.replay import Replay
 from scrimp.train.shared_rows import SharedRows

@@ -18,10 +18,11 @@ from scrimp.matrix import QuantizedMatrix
 from scrimp.matrix.blas import one_thread
 from scrimp.train.checkpoint import fingerprint
 from scrimp.train.dense import Matrix
+from scrimp.train.equations import NormalSolution
 from scrimp.train.linear import CURVATURE, CodeRows, pilot_rows, sample_rows, spread_of_rare
 from scrimp.train.metrics import DenseMetric, DiagonalMetric, Metric
 from scrimp.train.newton import SIZE, Sample
-from scrimp.train.normal import NormalSolution, Questions, RunOptions, converse
+from scrimp.train.normal import Questions, RunOptions, converse
 from scrimp.train.refinement import Ask
 from scrimp.train.replay import Replay
 from scrimp.train.shared_rows import SharedRows

@@ -1,0 +1,104 @@
+"""Ridge on many rows: the Gram matrix of a sample is the preconditioner, the answer that of all rows."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import scrimp
+from scrimp.errors import InputError
+from scrimp.linear_model import LinearRegression, Ridge
+from scrimp.train import normal
+
+N, D = 30_000, 12
+
+
+@pytest.fixture(autouse=True)
+def small_samples(monkeypatch):
+    """Of each 3rd row of these few columns."""
+    monkeypatch.setattr(normal, "SAMPLE_COLUMNS", 2)
+    monkeypatch.setattr(normal, "SAMPLE_ROWS", N // D // 3)
+
+
+@pytest.fixture(scope="module")
+def rows():
+    """Columns with means far from 0, two targets."""
+    rng = np.random.default_rng(3)
+    x = (rng.normal(size=(N, D)) * np.logspace(-2, 2, D) + 30).astype(np.float32)
+    w = rng.normal(size=(D, 2)) / np.logspace(-2, 2, D)[:, None]
+    return x, x @ w + 2 * rng.normal(size=(N, 2)) + 7
+
+
+def exact(x, y, alpha, intercept=True):
+    """Solve in float64."""
+    x, y = x.astype(np.float64), np.asarray(y, np.float64)
+    mean, y_mean = (x.mean(axis=0), y.mean(axis=0)) if intercept else (x[0] * 0, y[0] * 0)
+    z = x - mean
+    w = np.linalg.solve(z.T @ z + alpha * np.eye(x.shape[1]), z.T @ (y - y_mean))
+    return w.T, y_mean - mean @ w
+
+
+def relative(a, b):
+    return np.linalg.norm(a - b) / np.linalg.norm(b)
+
+
+@pytest.mark.parametrize(("alpha", "intercept"), [(0.0, True), (1.0, True), (1e4, True), (1.0, False)])
+def test_a_sample_solves_for_all_rows(rows, alpha, intercept):
+    x, y = rows
+    model = LinearRegression() if alpha == 0 else Ridge(alpha=alpha)
+    model.set_params(fit_intercept=intercept).fit(x, y)
+    coef, b = exact(x, y, alpha, intercept)
+    assert "every 3th row" in model.solver_
+    assert relative(model.coef_, coef) < 1e-6
+    assert np.abs(model.intercept_ - b).max() < 1e-5 * np.abs(y).max()
+    assert 3 <= model.n_iter_ <= 1 + normal.SAMPLE_PASSES
+
+
+def fit_on_ranks(comm, x, y):
+    """Fit on the ranks of comm, by a sample."""
+    normal.SAMPLE_COLUMNS, normal.SAMPLE_ROWS = 2, N // D // 3
+    found = normal.solve_normal(comm, x, y, None, normal.NormalOptions(np.ones(2), threads=1))
+    assert "every 3th row" in found.how
+    return found.w.tobytes() + found.mean.tobytes() + found.y_mean.tobytes()
+
+
+def test_every_number_of_workers_gives_the_same_bits(rows):
+    answers = [scrimp.run(fit_on_ranks, workers, rows) for workers in (1, 2, 3, 5)]
+    assert len({answer for per_rank in answers for answer in per_rank}) == 1
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_value_that_is_not_finite_is_named_though_the_sample_did_not_see_it(rows, value, monkeypatch):
+    monkeypatch.setattr("scrimp.linear_model.inputs.MANY_BYTES", 0)
+    x = rows[0].copy()
+    x[1001, 5] = value
+    with pytest.raises(InputError, match=r"X\[1001, 5\] is -?(nan|inf)"):
+        Ridge().fit(x, rows[1])
+
+
+@pytest.mark.parametrize("value", [1e3, 1e5, 1e7])
+def test_an_outlier_that_the_sample_did_not_see_counts(rows, value):
+    x = rows[0].copy()
+    x[1001, 5] = value
+    model, coef = Ridge().fit(x, rows[1]), exact(x, rows[1], 1.0)[0]
+    assert relative(model.coef_, coef) < 1e-6
+    assert relative(model.coef_[:, 5], coef[:, 5]) < 1e-3
+
+
+@pytest.mark.parametrize("seen", [0, 30])
+def test_rare_and_constant_columns_are_solved_with_all_rows(rows, seen):
+    """A one-hot that is 1 in few rows: in `seen` of the sample, 100 of all."""
+    x = rows[0].copy()
+    x[:, 4] = 0
+    x[np.arange(0, 3 * seen, 3), 4] = 1
+    x[1 + 3 * np.arange(100 - seen), 4] = 1
+    model = Ridge().fit(x, rows[1])
+    assert "Gram of int8 codes" in model.solver_
+    assert relative(model.coef_, exact(x, rows[1], 1.0)[0]) < 1e-6
+
+
+@pytest.mark.parametrize("change", [{"data_bits": 8}, {"max_iter": 3}, {"data_bits": 4, "refine": False}])
+def test_who_asks_for_something_else_gets_no_sample(rows, change):
+    x, y = rows
+    assert "every 3th row" not in Ridge(**change, tol=1e-4).fit(x, y).solver_
+    assert "every 3th row" not in Ridge().fit(x, y, sample_weight=np.ones(N)).solver_
