@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Usage: tests/fuzz/run.sh [SECONDS]. Fuzzes every native decode under ASan and UBSan (clang, libFuzzer), then unpack and
-# the readers of files, in Python on a module with the same instruments (needs numpy, pybind11, safetensors). Ends with 1
-# at the first finding. FUZZ_BUILD keeps the build. SCRIMP_ISA chooses kernels, else the best of this CPU: no others get
-# instruments, which is most of the time that the build takes.
+# Usage: tests/fuzz/run.sh [SECONDS|build]. Fuzzes every native decode under ASan and UBSan (clang, libFuzzer), then unpack
+# and the readers of files, in Python on a module with the same instruments (needs numpy, pybind11, safetensors). Ends with
+# 1 at the first finding. FUZZ_BUILD keeps the build; `build` does nothing else. SCRIMP_ISA chooses kernels, else the best of
+# this CPU: no others get instruments, which is most of the time that the build takes.
 set -euo pipefail
 seconds=${1:-20}
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
@@ -25,6 +25,7 @@ cmake -S "$root" -B "$build" -G Ninja -DCMAKE_CXX_COMPILER="$compiler" -DCMAKE_B
   "-DCMAKE_CXX_FLAGS_RELWITHDEBINFO=-O1 -g" "${options[@]}" -DSCRIMP_FUZZ=ON -DSCRIMP_SANITIZE=address,undefined \
   -DSCRIMP_WATCH="$SCRIMP_ISA" >/dev/null
 ninja -C "$build" "${targets[@]}" >/dev/null
+[ "$seconds" != build ] || exit 0
 mkdir -p "$build/corpus"
 log=$build/fuzz_decode.log
 if ! "$build/tests/fuzz/fuzz_decode" -max_total_time="$seconds" -max_len=2048 -print_final_stats=1 "$build/corpus" >"$log" 2>&1; then
