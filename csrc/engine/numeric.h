@@ -62,4 +62,30 @@ bool sum_last(const T* a, const T* b, std::size_t n, int divisor, T* total) {
   }
 }
 
+// to = x, and kept = x unless nullptr, all apart; past the caches with `stream`.
+template <class T>
+void copy_keeping(const T* x, std::size_t n, T* to, T* kept, bool stream) {
+  using Words = std::uint32_t*;
+  active_table().sums->copy_words(reinterpret_cast<const std::uint32_t*>(x), n * sizeof(T) / 4, reinterpret_cast<Words>(to),
+                                  reinterpret_cast<Words>(kept), stream);
+}
+
+inline SumBoth<float> sum_both_of(float) { return active_table().sums->sum_both_f32; }
+inline SumBoth<double> sum_both_of(double) { return active_table().sums->sum_both_f64; }
+inline SumBoth<std::uint32_t> sum_both_of(std::uint32_t) { return active_table().sums->sum_both_u32; }
+inline SumBoth<std::uint64_t> sum_both_of(std::uint64_t) { return active_table().sums->sum_both_u64; }
+
+// x = x + other, or other + x with `other_first`, halved with `halve`; also in `other` with `back`. Whether it is finite. What
+// was in x goes to `kept`, as above.
+template <class T>
+bool sum_both(T* x, T* other, bool other_first, bool back, std::size_t n, bool halve, T* kept, bool stream) {
+  if constexpr (std::is_integral_v<T>) {  // as unsigned ones they wrap
+    using U = std::make_unsigned_t<T>;
+    const auto as_unsigned = [](T* p) { return reinterpret_cast<U*>(p); };
+    return sum_both_of(U{})(as_unsigned(x), as_unsigned(other), other_first, back, n, 1, as_unsigned(kept), stream);
+  } else {
+    return sum_both_of(T{})(x, other, other_first, back, n, halve ? T(0.5) : T(1), kept, stream);
+  }
+}
+
 }  // namespace scrimp

@@ -2,7 +2,9 @@
 // slots that stay in the caches: memory is read once and written twice (the array, and what was there before; once without
 // undo). That needs a core for every rank: who waits for a rank that does not run stands still soon (beside other programs,
 // 64 MiB took 30 to 50 ms instead of 16), so ranks that waited long do the next ones with two barriers, as small ones do, and
-// as ranks that share cores do. Arrays that lie in the segment are read where they are.
+// as ranks that share cores do. Arrays that lie in the segment are read where they are, if they are so large that memory sets
+// the pace.
+#include <bit>
 #include <cstring>
 #include <vector>
 
@@ -15,9 +17,11 @@
 namespace scrimp {
 namespace {
 
-constexpr std::size_t kChunkedNbytes = std::size_t{8} << 20;
-constexpr std::size_t kSharedNbytes = std::size_t{512} << 10;  // from here on arrays are read where they lie
-constexpr std::size_t kSlotNbytes = std::size_t{64} << 10;     // a chunk
+constexpr std::size_t kChunkedNbytes = std::size_t{8} << 10;
+// From here on arrays of the segment are read where they lie: from the second on where chunks may go instead.
+constexpr std::size_t kSharedNbytes = std::size_t{512} << 10, kInPlaceNbytes = std::size_t{32} << 20;
+constexpr std::size_t kSlotsNbytes = std::size_t{512} << 10;   // of the slots for one chunk to all
+constexpr std::size_t kMinSlotNbytes = std::size_t{64} << 10;
 constexpr std::size_t kDepth = 4;                              // slots for each peer: more than the chunks under way
 constexpr std::size_t kPiece = 2048;                           // values that are summed at once: they stay in the L1 cache
 
@@ -66,8 +70,9 @@ template <class T>
 class Conveyor {
  public:
   Conveyor(Group& group, const ReduceCall& call, T* x)
-      : group_(group), call_(call), x_(x), rank_(group.rank()), size_(group.size()), values_(kSlotNbytes / sizeof(T)),
-        to_owner_(own_slice(group, call)), from_owner_(their_slices(group, call)),
+      : group_(group), call_(call), x_(x), rank_(group.rank()), size_(group.size()),
+        slot_nbytes_(std::max(kMinSlotNbytes, kSlotsNbytes / std::bit_ceil(static_cast<std::size_t>(size_)))),
+        values_(slot_nbytes_ / sizeof(T)), to_owner_(own_slice(group, call)), from_owner_(their_slices(group, call)),
         undo_(x, room_for_undo<T>(group, call, call.n), call.n) {
     for (int rank = 0; rank < size_; ++rank) {
       slices_.push_back(shard(call.n, size_, rank, call.block));
@@ -85,7 +90,7 @@ class Conveyor {
       if (t >= 1 && t - 1 < n_chunks_) finite &= combine(t - 1);
       if (t >= 2) take(t - 2);
     }
-    const bool crowded = group_.long_waits() - long_waits > n_chunks_ / 16;
+    const bool crowded = group_.long_waits() - long_waits > 1 + n_chunks_ / 16;  // once: a rank came late
     group_.say((finite ? 0u : kNonfiniteWord) | (crowded ? kCrowdedWord : 0u));
     group_.pass(from_owner_);
     group_.note_crowd(heard(group_, kCrowdedWord));
@@ -95,12 +100,12 @@ class Conveyor {
   }
 
  private:
-  std::byte* open(int rank) { return group_.outbox(rank, Group::kChunks, kSlotNbytes * kDepth * static_cast<std::size_t>(size_)); }
+  std::byte* open(int rank) { return group_.outbox(rank, Group::kChunks, slot_nbytes_ * kDepth * static_cast<std::size_t>(size_)); }
 
   // What `from` sends to `to`, and then what `to` has made of it.
   T* slot(int from, int to, std::size_t chunk) const {
     const std::size_t index = chunk % kDepth * static_cast<std::size_t>(size_) + static_cast<std::size_t>(to);
-    return reinterpret_cast<T*>(boxes_[static_cast<std::size_t>(from)] + index * kSlotNbytes);
+    return reinterpret_cast<T*>(boxes_[static_cast<std::size_t>(from)] + index * slot_nbytes_);
   }
 
   Range part(int owner, std::size_t chunk) const { return part_of(slices_[static_cast<std::size_t>(owner)], chunk, values_); }
@@ -114,8 +119,9 @@ class Conveyor {
     for (int step = 1; step < size_; ++step) {
       const int owner = (rank_ + step) % size_;
       const Range range = part(owner, chunk);
-      undo_.save(range.begin, range.size());
-      if (range.size()) std::memcpy(slot(rank_, owner, chunk), x_ + range.begin, range.size() * sizeof(T));
+      if (!range.size()) continue;
+      T* kept = undo_.place(range.begin, range.size());
+      copy_keeping(x_ + range.begin, range.size(), slot(rank_, owner, chunk), kept, undo_.streams());
     }
     group_.finish_chunk(kSent);
   }
@@ -124,6 +130,18 @@ class Conveyor {
     await(kSent, chunk, to_owner_);
     if (chunk == 0) open_peers();
     const Range range = part(rank_, chunk);
+    const bool finite = size_ == 2 ? combine_two(range, slot(1 - rank_, rank_, chunk)) : combine_all(range, chunk);
+    group_.finish_chunk(kCombined);
+    return finite;
+  }
+
+  // In one pass: what the peer has sent becomes the result, and so does x.
+  bool combine_two(Range range, T* theirs) {
+    T* kept = undo_.place(range.begin, range.size());
+    return sum_both(x_ + range.begin, theirs, rank_ == 1, true, range.size(), call_.mean, kept, undo_.streams());
+  }
+
+  bool combine_all(Range range, std::size_t chunk) {
     std::vector<const T*> parts;
     for (int rank = 0; rank < size_; ++rank) parts.push_back(rank == rank_ ? x_ + range.begin : slot(rank, rank_, chunk));
     T total[kPiece];
@@ -135,7 +153,6 @@ class Conveyor {
       for (int rank = 0; rank < size_; ++rank)
         std::memcpy((rank == rank_ ? x_ + range.begin : slot(rank, rank_, chunk)) + i, total, count * sizeof(T));
     }
-    group_.finish_chunk(kCombined);
     return finite;
   }
 
@@ -149,7 +166,7 @@ class Conveyor {
     await(kCombined, chunk, from_owner_);
     for (int owner = 0; owner < size_; ++owner) {
       const Range range = part(owner, chunk);
-      if (owner != rank_ && range.size()) std::memcpy(x_ + range.begin, slot(rank_, owner, chunk), range.size() * sizeof(T));
+      if (owner != rank_) copy_keeping<T>(slot(rank_, owner, chunk), range.size(), x_ + range.begin, nullptr, false);
     }
   }
 
@@ -157,7 +174,7 @@ class Conveyor {
   const ReduceCall& call_;
   T* x_;
   int rank_, size_;
-  std::size_t values_, n_chunks_ = 0;
+  std::size_t slot_nbytes_, values_, n_chunks_ = 0;
   std::vector<Range> slices_;
   std::vector<std::byte*> boxes_;
   std::uint64_t before_[kLanes];
@@ -196,6 +213,11 @@ class InPlace {
 
  private:
   bool combine() {
+    if (arrays_.size() == 2) {
+      T* theirs = const_cast<T*>(arrays_[static_cast<std::size_t>(1 - group_.rank())]) + own_.begin;
+      T* kept = undo_.place(0, own_.size());
+      return sum_both(x_ + own_.begin, theirs, group_.rank() == 1, false, own_.size(), call_.mean, kept, undo_.streams());
+    }
     T total[kPiece];
     bool finite = true;
     for (std::size_t i = own_.begin; i < own_.end; i += kPiece) {
@@ -296,13 +318,14 @@ Outcome all_reduce_raw(Group& group, const ReduceCall& call, T* x) {
   const FpEnv ieee;
   group.enter(call.tag, call.label);
   const std::size_t nbytes = call.n * sizeof(T);
-  if (nbytes >= kSharedNbytes) {
+  const bool in_chunks = nbytes >= kChunkedNbytes && group.has_cores_for_all() && !group.crowded();
+  if (nbytes >= (in_chunks ? kInPlaceNbytes : kSharedNbytes)) {
     group.publish_array(x, nbytes);
     group.pass(own_slice(group, call));
     const std::vector<std::byte*> arrays = group.arrays(nbytes);
     if (!arrays.empty()) return InPlace<T>(group, call, x, arrays).run();
   }
-  if (nbytes >= kChunkedNbytes && group.has_cores_for_all() && !group.crowded()) return Conveyor<T>(group, call, x).run();
+  if (in_chunks) return Conveyor<T>(group, call, x).run();
   return TwoBarriers<T>(group, call, x).all_reduce(x);
 }
 

@@ -8,6 +8,8 @@
 #include <emmintrin.h>
 #endif
 
+#include "kernels/table.h"
+
 namespace scrimp {
 
 constexpr std::size_t kStreamNbytes = std::size_t{8} << 20;  // arrays of at least this are streamed
@@ -33,10 +35,14 @@ inline void stream_copy(void* to, const void* from, std::size_t nbytes) {
 #endif
 }
 
-// Copies a part of an array that has `whole_nbytes` bytes in all.
+// Copies a part of an array that has `whole_nbytes` bytes in all. Through registers: between two cores that took a third to a
+// half of memcpy's time.
 inline void copy_out(void* to, const void* from, std::size_t nbytes, std::size_t whole_nbytes) {
   if (whole_nbytes >= kStreamNbytes) return stream_copy(to, from, nbytes);
-  if (nbytes) std::memcpy(to, from, nbytes);
+  const std::size_t n_words = nbytes / 4, rest = nbytes % 4;
+  const auto *x = static_cast<const std::uint32_t*>(from);
+  active_table().sums->copy_words(x, n_words, static_cast<std::uint32_t*>(to), nullptr, false);
+  if (rest) std::memcpy(static_cast<std::byte*>(to) + 4 * n_words, static_cast<const std::byte*>(from) + 4 * n_words, rest);
 }
 
 }  // namespace scrimp

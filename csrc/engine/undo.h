@@ -1,6 +1,7 @@
 #pragma once
 // An array that changes before it is certain that it may: what was there is kept, and comes back unless keep() is called,
 // also when an exception passes.
+#include <algorithm>
 #include <cstddef>
 #include <cstring>
 #include <vector>
@@ -21,15 +22,19 @@ class Undo {
 
   // Saves x[begin, begin + count), once, before it changes.
   void save(std::size_t begin, std::size_t count) {
-    if (!count || !room_) return;
-    copy_out(room_ + begin, x_ + begin, count * sizeof(T), n_ * sizeof(T));
-    for (Part& part : saved_)
-      if (part.end == begin) {
-        part.end += count;
-        return;
-      }
-    saved_.push_back({begin, begin + count});
+    if (T* room = place(begin, count)) copy_out(room, x_ + begin, count * sizeof(T), n_ * sizeof(T));
   }
+
+  // Where who changes x[begin, begin + count) must keep what was there; nullptr: nowhere.
+  T* place(std::size_t begin, std::size_t count) {
+    if (!count || !room_) return nullptr;
+    const auto before = std::find_if(saved_.begin(), saved_.end(), [&](const Part& part) { return part.end == begin; });
+    if (before != saved_.end()) before->end += count;
+    else saved_.push_back({begin, begin + count});
+    return room_ + begin;
+  }
+  // Whether to write there past the caches.
+  bool streams() const { return n_ * sizeof(T) >= kStreamNbytes; }
 
   void keep() { saved_.clear(); }
 

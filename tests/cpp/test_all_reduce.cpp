@@ -2,6 +2,7 @@
 // implementation in tests/test_comm.py.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstring>
 #include <functional>
 #include <limits>
@@ -67,6 +68,51 @@ TEST(AllReduce, TheLastSumDividesAndJudgesAsTheStepsApartDo) {
       expect_last_sum_equals_its_parts<double>(divisor, special);
     }
   }
+}
+
+template <class T>
+bool same_bytes(const std::vector<T>& a, const std::vector<T>& b) {
+  return std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0;
+}
+
+// Arrays of n values that begin anywhere, with `special` among the others'.
+template <class T>
+void expect_both_sums_equal_the_last_sum(std::size_t n, std::size_t skip, T special, bool other_first, bool back) {
+  std::vector<T> mine(n + skip), theirs(n + skip);
+  for (std::size_t i = 0; i < mine.size(); ++i) mine[i] = static_cast<T>(value(0, i)), theirs[i] = static_cast<T>(value(1, i + 5));
+  if (n) theirs[skip + n / 2] = special;
+  for (const int divisor : {1, std::is_integral_v<T> ? 1 : 2})
+    for (const int keeping : {0, 1, 2}) {
+      std::vector<T> x = mine, other = theirs, kept(n + skip), expected = mine;
+      const T *a = mine.data() + skip, *b = theirs.data() + skip;
+      const bool finite = sum_last(other_first ? b : a, other_first ? a : b, n, divisor, expected.data() + skip);
+      EXPECT_EQ(sum_both(x.data() + skip, other.data() + skip, other_first, back, n, divisor == 2,
+                         keeping ? kept.data() + skip : nullptr, keeping == 2), finite);
+      EXPECT_TRUE(same_bytes(x, expected));
+      std::copy_n(theirs.begin(), skip, expected.begin());
+      EXPECT_TRUE(same_bytes(other, back ? expected : theirs));
+      if (!keeping) continue;
+      std::copy_n(mine.begin(), skip, kept.begin());
+      EXPECT_TRUE(same_bytes(kept, mine));
+      std::vector<T> to(n + skip), kept_again(n + skip);
+      copy_keeping(a, n, to.data() + skip, kept_again.data() + skip, keeping == 2);
+      EXPECT_EQ(std::memcmp(to.data() + skip, a, n * sizeof(T)), 0);
+      EXPECT_EQ(std::memcmp(kept_again.data() + skip, a, n * sizeof(T)), 0);
+    }
+}
+
+TEST(AllReduce, SumsOfBothKeepWhatWasThereAndEqualTheLastSum) {
+  for (const std::size_t n : {0u, 1u, 7u, 31u, 32u, 33u, 133u, 1000u})
+    for (const std::size_t skip : {0u, 1u, 4u})
+      for (const bool other_first : {false, true})
+        for (const bool back : {false, true}) {
+          for (const double special : {0.0, 3e38, std::numeric_limits<double>::infinity(), std::numeric_limits<double>::quiet_NaN()}) {
+            expect_both_sums_equal_the_last_sum(n, skip, static_cast<float>(special), other_first, back);
+            expect_both_sums_equal_the_last_sum(n, skip, special, other_first, back);
+          }
+          expect_both_sums_equal_the_last_sum(n, skip, std::numeric_limits<std::int32_t>::max(), other_first, back);
+          expect_both_sums_equal_the_last_sum(n, skip, std::numeric_limits<std::int64_t>::max(), other_first, back);
+        }
 }
 
 template <class T>
