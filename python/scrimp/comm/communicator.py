@@ -476,7 +476,7 @@ class Comm:
             result = np.zeros_like(result)
         elif judged.kind == "finite":
             state.commit()
-        if not np.may_share_memory(x, result):
+        if result.base is not x and not np.may_share_memory(x, result):
             with np.errstate(over="ignore"):
                 x[...] = result.reshape(x.shape)
 

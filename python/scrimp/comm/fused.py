@@ -120,9 +120,6 @@ class Fused:
         self._count_encoded(codec, (2,))
         return _verdict(*outcome)
 
-    def _sizes(self, itemsize: int = 1) -> list[int]:
-        return [itemsize * (end - begin) for begin, end in self._bounds]
-
     def _key(self, key: Key) -> tuple[int, int, int, int]:
         first, second = (leg_seed(key.seed, self._call.rank, leg) for leg in (1, 2))
         return first, second, key.step, key.first_index
@@ -132,24 +129,27 @@ class Fused:
         return {role: state.get(role, end - begin if role == "owned" else n) for role in roles[state.kind]}
 
     def _count_raw(self, itemsize: int, legs: tuple[int, ...]) -> None:
-        sizes = self._sizes(itemsize)
-        self._count(sizes, sizes, 0, legs)
+        begin, end = self._bounds[self._call.rank]
+        others, own = self._bounds[-1][1] - (end - begin), (self._call.size - 1) * (end - begin)
+        nbytes = itemsize * ((1 in legs) * others + (2 in legs) * own)
+        self._call.traffic.wire_bytes += nbytes
+        self._call.traffic.raw_bytes += nbytes
 
     def _count_encoded(self, codec: Codec, legs: tuple[int, ...]) -> None:
-        sizes = self._sizes()
+        sizes = [end - begin for begin, end in self._bounds]
         encoded = [codec.native.nbytes(n) for n in sizes]
-        self._count(encoded, [4 * n for n in sizes], STATUS_NBYTES, legs)
+        self._count(encoded, [4 * n for n in sizes], legs)
 
-    def _count(self, encoded: list[int], raw: list[int], status: int, legs: tuple[int, ...]) -> None:
+    def _count(self, encoded: list[int], raw: list[int], legs: tuple[int, ...]) -> None:
         """Count slices that went to their owners (leg 1) and the own one that went to all (leg 2)."""
         rank = self._call.rank
         owners, readers = int(1 in legs), (self._call.size - 1) * (2 in legs)
         traffic = self._call.traffic
         traffic.wire_bytes += owners * (sum(encoded) - encoded[rank]) + readers * encoded[rank]
         traffic.raw_bytes += owners * (sum(raw) - raw[rank]) + readers * raw[rank]
-        if status:
-            filled = [n > 0 for n in encoded]
-            traffic.header_bytes += status * (owners * (sum(filled) - filled[rank]) + readers * filled[rank])
+        filled = [n > 0 for n in encoded]
+        messages = owners * (sum(filled) - filled[rank]) + readers * filled[rank]
+        traffic.header_bytes += STATUS_NBYTES * messages
 
 
 def _verdict(kind: Literal["finite", "nonfinite", "failed"], rank: int, index: int) -> Verdict:
