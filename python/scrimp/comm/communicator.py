@@ -92,8 +92,8 @@ class Comm:
     def empty(self, shape: int | tuple[int, ...], dtype: DTypeLike = np.float32) -> Array:
         """Return an array that lives where the peers can read it: collectives need no copy of it.
 
-        A raw `all_reduce` of at least 512 KiB, for which every rank gives an array of this kind (or a
-        contiguous part of one), adds up straight out of the peers' memory. All else takes it as any array.
+        Where every rank gives an array of this kind (or a contiguous part of one), a raw `all_reduce` of
+        32 MiB or more (512 KiB where ranks share cores) reads the peers' memory; else it is an array as any.
 
         Parameters
         ----------
