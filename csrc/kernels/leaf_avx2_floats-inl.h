@@ -83,11 +83,11 @@ inline __m256i shifted_minifloats(__m256i magnitude) {
 template <class Format, std::uint32_t kSignBit>
 inline __m256i minifloats(const Values32& values, float largest) {
   constexpr int kMantissa = 23 - Format::kShift;
-  const __m256i top = _mm256_set1_epi32(static_cast<int>(float_bits(largest))), all = _mm256_set1_epi32(0x7fffffff);
+  const __m256i top = _mm256_set1_epi8(static_cast<char>(Format::encode(largest))), all = _mm256_set1_epi32(0x7fffffff);
   const auto bits = [&](int k) { return _mm256_castps_si256(values.v[k]); };
-  const auto each = [&](int k) { return shifted_minifloats<Format>(_mm256_min_epu32(_mm256_and_si256(bits(k), all), top)); };
+  const auto each = [&](int k) { return shifted_minifloats<Format>(_mm256_and_si256(bits(k), all)); };
   const auto codes = [&](int k) { return _mm256_srli_epi16(_mm256_packs_epi32(each(k), each(k + 1)), 7 - kMantissa); };
-  const __m256i magnitudes = _mm256_packus_epi16(codes(0), codes(2));
+  const __m256i magnitudes = _mm256_min_epu8(_mm256_packus_epi16(codes(0), codes(2)), top);  // codes only grow: clamped last
   const __m256i signs = _mm256_packs_epi16(_mm256_packs_epi32(bits(0), bits(1)), _mm256_packs_epi32(bits(2), bits(3)));
   const __m256i sign = _mm256_srli_epi16(_mm256_and_si256(signs, _mm256_set1_epi8(static_cast<char>(0x80))), 7 - kSignBit);
   return in_order(_mm256_or_si256(magnitudes, sign));
