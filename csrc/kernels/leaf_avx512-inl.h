@@ -83,22 +83,63 @@ inline void pairs32_from_eight(const float* x, float inverse, std::uint8_t* pair
   _mm_storeu_si128(reinterpret_cast<__m128i*>(pair), _mm512_cvtepi32_epi8(both));
 }
 
-// Binary search: four steps of 8, 4, 2, 1 instead of fifteen comparisons.
-inline __m512i level_of(__m512 value, __m512 limits) {
-  __m512i level = _mm512_setzero_si512();
-  for (int step = 8; step; step /= 2) {
-    const __m512 limit = _mm512_permutexvar_ps(_mm512_add_epi32(level, _mm512_set1_epi32(step - 1)), limits);
-    level = _mm512_mask_add_epi32(level, _mm512_cmp_ps_mask(value, limit, _CMP_GT_OQ), level, _mm512_set1_epi32(step));
-  }
-  return level;
-}
+// The numbers of -1…1 by cells, cell 16 + round(15.25·value), of which none holds two limits. Entry k: the limit in cell k, or
+// infinity, and how many limits lie below the cell.
+template <class Levels>
+struct Cells {
+  static constexpr float kPerOne = 15.25f;
+  alignas(64) float limit[32];
+  alignas(64) std::int32_t below[32];
+  alignas(64) std::uint8_t code[64];  // of the values of cell k that are not above its limit, and in entry 32 + k of those that are
+  bool parted;  // no cell has two limits
 
+  constexpr Cells() : limit{}, below{}, code{}, parted(true) {
+    for (int k = 0; k < 32; ++k) {
+      int limits = 0;
+      limit[k] = __builtin_inff();
+      for (int i = 0; i < 15; ++i) {
+        const double past = 16.0 + Levels::kLimits.value[i] * static_cast<double>(kPerOne) - k;  // of the cell's middle; exact
+        below[k] += past < -0.5;
+        if (past < -0.5 || past > 0.5) continue;
+        limit[k] = Levels::kLimits.value[i];
+        ++limits;
+      }
+      parted &= limits <= 1;
+      code[k] = static_cast<std::uint8_t>(below[k]);
+      code[32 + k] = static_cast<std::uint8_t>(below[k] + 1);
+    }
+  }
+};
+template <class Levels>
+constexpr Cells<Levels> kCells;
+
+// The values lie within -1…1. A fused product chooses the cell: rounded once, the cells' ends are where they are said to be.
 template <class Levels>
 inline void levels32(const float* x, float inverse, std::uint8_t* codes) {
-  const __m512 by = _mm512_set1_ps(inverse), sorted = _mm512_maskz_loadu_ps(0x7fff, Levels::kLimits.value);
-  const __m512i a = level_of(_mm512_mul_ps(_mm512_loadu_ps(x), by), sorted);
-  const __m512i b = level_of(_mm512_mul_ps(_mm512_loadu_ps(x + 16), by), sorted);
-  _mm256_storeu_si256(reinterpret_cast<__m256i*>(codes), byte_of_each<0>(a, b));
+  constexpr const Cells<Levels>& table = kCells<Levels>;
+  static_assert(table.parted);
+  const __m512 by = _mm512_set1_ps(inverse), a = _mm512_mul_ps(_mm512_loadu_ps(x), by), b = _mm512_mul_ps(_mm512_loadu_ps(x + 16), by);
+  const __m512 low = _mm512_load_ps(table.limit), high = _mm512_load_ps(table.limit + 16);
+  const auto cell = [](__m512 value) {  // in the lowest five bits
+    return _mm512_castps_si512(_mm512_fmadd_ps(value, _mm512_set1_ps(table.kPerOne), _mm512_set1_ps(0x1.8p23f + 16)));
+  };
+  const auto above = [&](__m512 value, __m512i at) { return _mm512_cmp_ps_mask(value, _mm512_permutex2var_ps(low, at, high), _CMP_GT_OQ); };
+#ifdef __AVX512VBMI__
+  const auto entry = [&](__m512 value) {
+    const __m512i at = cell(value);
+    return _mm512_mask_or_epi32(at, above(value, at), at, _mm512_set1_epi32(32));
+  };
+  const auto* code = reinterpret_cast<const __m256i*>(table.code);
+  const __m256i level = _mm256_permutex2var_epi8(_mm256_load_si256(code), byte_of_each<0>(entry(a), entry(b)), _mm256_load_si256(code + 1));
+#else
+  const __m512i first = _mm512_load_si512(table.below), last = _mm512_load_si512(table.below + 16);
+  const auto entry = [&](__m512 value) {
+    const __m512i at = cell(value), below = _mm512_permutex2var_epi32(first, at, last);
+    return _mm512_mask_add_epi32(below, above(value, at), below, _mm512_set1_epi32(1));
+  };
+  const __m256i level = byte_of_each<0>(entry(a), entry(b));
+#endif
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(codes), level);
 }
 
 // Of 16 magnitudes, the codes of the small float in byte 1. To a magnitude a number is added whose last place is worth the
