@@ -19,15 +19,22 @@ SCRIMP_HD std::uint64_t rng_key(std::uint64_t seed, std::uint64_t step) {
   return mix64(mix64(seed + 0x9e3779b97f4a7c15ull) ^ (step * 0xd1342543de82ef95ull + 0x2545f4914f6cdd1dull));
 }
 
+constexpr std::uint32_t kFirstFactor = 0x85ebca6bu, kLastFactor = 0xc2b2ae35u;
+
+// The parts of random32 up to its first product and after it.
+SCRIMP_HD std::uint32_t random32_start(std::uint64_t key, std::uint32_t counter) {
+  const std::uint32_t h = counter ^ static_cast<std::uint32_t>(key);
+  return h ^ (h >> 16);
+}
+
+SCRIMP_HD std::uint32_t random32_end(std::uint32_t upper_key, std::uint32_t product) {
+  const std::uint32_t h = ((product ^ (product >> 13)) + upper_key) * kLastFactor;
+  return h ^ (h >> 16);
+}
+
 // 32 random bits of one counter; the two halves of the key enter at two places (finalizer of MurmurHash3).
 SCRIMP_HD std::uint32_t random32(std::uint64_t key, std::uint32_t counter) {
-  std::uint32_t h = counter ^ static_cast<std::uint32_t>(key);
-  h ^= h >> 16;
-  h *= 0x85ebca6bu;
-  h ^= h >> 13;
-  h += static_cast<std::uint32_t>(key >> 32);
-  h *= 0xc2b2ae35u;
-  return h ^ (h >> 16);
+  return random32_end(static_cast<std::uint32_t>(key >> 32), random32_start(key, counter) * kFirstFactor);
 }
 
 // 16 random bits of one absolute index. Indices i and i+16 of an aligned group of 32 share one 32-bit draw: one hash

@@ -71,7 +71,26 @@ inline float searched_scale(const float* x, float widest, std::int32_t levels) {
   return scale[best];
 }
 
-enum class CodeRule { kNearest, kClamped, kStochastic };
+// How values i…i + 31 of a block become codes.
+struct Nearest {
+  float inverse;
+  void operator()(const float* x, std::uint32_t i, std::int8_t* codes) const { leaf::codes32(x + i, inverse, codes); }
+};
+
+struct Clamped {
+  float inverse, top;
+  void operator()(const float* x, std::uint32_t i, std::int8_t* codes) const { leaf::codes32_clamped(x + i, inverse, top, codes); }
+};
+
+template <bool kClamp>
+struct Stochastic {
+  float inverse, top;
+  const leaf::Draws& draws;
+  const std::uint32_t* product;
+  void operator()(const float* x, std::uint32_t i, std::int8_t* codes) const {
+    leaf::codes32_stochastic<kClamp>(x + i, inverse, top, draws, product[i / 32], codes);
+  }
+};
 
 template <class C>
 struct FastUniform {
@@ -79,40 +98,47 @@ struct FastUniform {
 
   template <bool kStochastic>
   static inline bool encode(const GroupValues& v, typename C::Block* b) {
-    if (kStochastic && v.index % 32) return false;
     constexpr float kUnit = kStochastic ? 65536.0f : 1.0f;
     alignas(64) float scale[kGroup], inverse[kGroup];
     if (!leaf::scale_blocks(v.top, C::kLevels, kUnit, kTinyAbsmax, kLargestAbsmax, scale, inverse)) return false;
-    if (v.options.scale != ScaleRule::kMse) {
-      write_group<kStochastic ? CodeRule::kStochastic : CodeRule::kNearest>(v, scale, inverse, b);
-      return true;
-    }
-    for (std::uint32_t k = 0; k < kGroup; ++k) {
+    const bool search = v.options.scale == ScaleRule::kMse;
+    for (std::uint32_t k = 0; search && k < kGroup; ++k) {
       if (!(scale[k] > 0)) continue;
       scale[k] = searched_scale<C::kBlock>(v.x + k * C::kBlock, scale[k], C::kLevels);
       inverse[k] = 1.0f / scale[k] * kUnit;
     }
-    write_group<kStochastic ? CodeRule::kStochastic : CodeRule::kClamped>(v, scale, inverse, b);
+    if constexpr (kStochastic) return search ? write_stochastic<true>(v, scale, inverse, b) : write_stochastic<false>(v, scale, inverse, b);
+    if (search)
+      write_group(v, scale, b, [&](std::uint32_t k) { return Clamped{inverse[k], C::kLevels}; });
+    else
+      write_group(v, scale, b, [&](std::uint32_t k) { return Nearest{inverse[k]}; });
     return true;
   }
 
-  template <CodeRule kRule>
-  static inline void write_group(const GroupValues& v, const float* scale, const float* inverse, typename C::Block* b) {
+  template <class Rule>
+  static inline void write_group(const GroupValues& v, const float* scale, typename C::Block* b, Rule rule) {
     for (std::uint32_t k = 0; k < kGroup; ++k) {
       prefetch_group<C::kBlock>(v, k);
       b[k].scale = scale[k];
-      FastBlocks<C>::template write<kRule>(v.x + k * C::kBlock, inverse[k], v.key, v.index + k * C::kBlock, b[k].code);
+      FastBlocks<C>::write(v.x + k * C::kBlock, rule(k), b[k].code);
     }
   }
 
-  template <CodeRule kRule>
-  static inline void codes32(const float* x, float inverse, std::uint64_t key, std::uint64_t index, std::int8_t* codes) {
-    if constexpr (kRule == CodeRule::kStochastic)
-      leaf::codes32_stochastic(x, inverse, C::kLevels * 65536.0f, key, index, codes);
-    else if constexpr (kRule == CodeRule::kClamped)
-      leaf::codes32_clamped(x, inverse, C::kLevels, codes);
-    else
-      leaf::codes32(x, inverse, codes);
+  // At the scale of the largest value nothing has to be clamped: tests/cpp/test_kernels.cpp shows it.
+  template <bool kClamp>
+  static inline bool write_stochastic(const GroupValues& v, const float* scale, const float* inverse, typename C::Block* b) {
+    constexpr std::uint32_t kDraws = kGroup * C::kBlock / 32;
+    const std::uint64_t counter = v.index >> 1, page = counter >> 32;
+    if (v.index % 32 || (counter ^ (counter + 16 * kDraws - 1)) >> 16) return false;
+    const std::uint64_t key = __builtin_expect(page != 0, 0) ? mix64(v.key ^ page) : v.key;
+    alignas(64) std::uint32_t product[kDraws];
+    for (std::uint32_t i = 0; i < kDraws; ++i)
+      product[i] = (random32_start(key, static_cast<std::uint32_t>(counter) + 16 * i) & ~15u) * kFirstFactor;
+    const leaf::Draws draws(key, random32_start(key, static_cast<std::uint32_t>(counter)));
+    write_group(v, scale, b, [&](std::uint32_t k) {
+      return Stochastic<kClamp>{inverse[k], C::kLevels * 65536.0f, draws, product + k * (C::kBlock / 32)};
+    });
+    return true;
   }
 };
 
@@ -126,11 +152,9 @@ struct FastBlocks<Int8<kBlock>> : FastUniform<Int8<kBlock>> {
       leaf::scaled_codes32(reinterpret_cast<const std::int8_t*>(b.code + i), scale, y + i);
   }
 
-  template <CodeRule kRule>
-  static inline void write(const float* x, float inverse, std::uint64_t key, std::uint64_t index, std::uint8_t* code) {
-    for (std::uint32_t i = 0; i < kBlock; i += 32)
-      FastUniform<Int8<kBlock>>::template codes32<kRule>(x + i, inverse, key, index + i,
-                                                               reinterpret_cast<std::int8_t*>(code + i));
+  template <class Codes32>
+  static inline void write(const float* x, const Codes32& codes32, std::uint8_t* code) {
+    for (std::uint32_t i = 0; i < kBlock; i += 32) codes32(x, i, reinterpret_cast<std::int8_t*>(code + i));
   }
 };
 
@@ -142,21 +166,21 @@ template <std::uint32_t kBlock>
 struct FastBlocks<Int4<kBlock>> : FastUniform<Int4<kBlock>> {
   static constexpr bool kDecodes = true;
 
-  template <CodeRule kRule>
-  static inline void write(const float* x, float inverse, std::uint64_t key, std::uint64_t index, std::uint8_t* code) {
+  template <class Codes32>
+  static inline void write(const float* x, const Codes32& codes32, std::uint8_t* code) {
     constexpr std::uint32_t kHalf = kBlock / 2;
     if constexpr (kHalf == 16) {
       std::int8_t codes[32];
       std::uint8_t stored[32];
-      FastUniform<Int4<kBlock>>::template codes32<kRule>(x, inverse, key, index, codes);
+      codes32(x, 0, codes);
       for (int i = 0; i < 32; ++i) stored[i] = static_cast<std::uint8_t>(codes[i] + 8);
       leaf::join_halves32(stored, code);
       return;
     }
     for (std::uint32_t i = 0; i + 32 <= kHalf; i += 32) {
       std::int8_t low[32], high[32];
-      FastUniform<Int4<kBlock>>::template codes32<kRule>(x + i, inverse, key, index + i, low);
-      FastUniform<Int4<kBlock>>::template codes32<kRule>(x + i + kHalf, inverse, key, index + i + kHalf, high);
+      codes32(x, i, low);
+      codes32(x, i + kHalf, high);
       leaf::join_nibbles32(low, high, code + i);
     }
   }

@@ -178,19 +178,34 @@ SCRIMP_HD void scaled_e4m3_32(const std::uint8_t* codes, float scale, float* y) 
   for (int i = 0; i < 32; ++i) y[i] = scale * ((codes[i] & 0x7f) == 0x7f ? bits_float(kNanBits) : E4M3::decode(codes[i], {}));
 }
 
-// codes[i] = (round(clamp(x[i]·inverse, ±top)) + random16(key, index + i)) >> 16 for 32 values; index is a multiple of 32.
-SCRIMP_HD void codes32_stochastic(const float* x, float inverse, float top, std::uint64_t key, std::uint64_t index,
+// random32 of the counters of a group, whose upper 16 bits are the same: of 16 from an aligned one on, the first product is
+// that of the upper 28 bits of random32_start (`product`), which one scalar serves, plus that of the lower four, of which
+// `lane` has the 16.
+struct Draws {
+  std::uint32_t lane[16], upper_key;
+
+  Draws(std::uint64_t key, std::uint32_t start) : upper_key(static_cast<std::uint32_t>(key >> 32)) {
+    for (std::uint32_t i = 0; i < 16; ++i) lane[i] = ((start & 15) ^ i) * kFirstFactor;
+  }
+  std::uint32_t operator()(std::uint32_t product, std::uint32_t i) const { return random32_end(upper_key, product + lane[i]); }
+};
+
+// codes[i] = (round(clamp(x[i]·inverse, ±top)) + r) >> 16 for 32 values, where r is half of a draw, its lower one for the
+// first 16. Without kClamp the rounded products lie within ±top.
+template <bool kClamp>
+SCRIMP_HD void codes32_stochastic(const float* x, float inverse, float top, const Draws& draws, std::uint32_t product,
                                   std::int8_t* codes) {
-  const std::uint64_t counter = index >> 1, page = counter >> 32;
-  const std::uint64_t page_key = page ? mix64(key ^ page) : key;
   std::int32_t fixed[32];
   for (int i = 0; i < 32; ++i) {
     float scaled = x[i] * inverse;
-    scaled = scaled > top ? top : scaled;
-    fixed[i] = round_even(scaled < -top ? -top : scaled);
+    if constexpr (kClamp) {
+      scaled = scaled > top ? top : scaled;
+      scaled = scaled < -top ? -top : scaled;
+    }
+    fixed[i] = round_even(scaled);
   }
   for (std::uint32_t i = 0; i < 16; ++i) {
-    const std::uint32_t bits = random32(page_key, static_cast<std::uint32_t>(counter) + i);
+    const std::uint32_t bits = draws(product, i);
     codes[i] = static_cast<std::int8_t>((fixed[i] + static_cast<std::int32_t>(bits & 0xffffu)) >> 16);
     codes[i + 16] = static_cast<std::int8_t>((fixed[i + 16] + static_cast<std::int32_t>(bits >> 16)) >> 16);
   }

@@ -54,18 +54,22 @@ inline void codes32_away(const float* x, float inverse, std::int8_t* codes) {
   store_bytes(codes, as_bytes(rounded_away(x, by), rounded_away(x + 8, by), rounded_away(x + 16, by), rounded_away(x + 24, by)));
 }
 
-// As random32 of 8 counters, whose low bits are lane…lane + 7 of an aligned 16: only the first xor sees the lane, so what
-// precedes it stays scalar. The last xor is left to the caller.
-inline __m256i random32_of_8(std::uint64_t key, std::uint32_t counter, int lane) {
-  std::uint32_t first = counter ^ static_cast<std::uint32_t>(key);
-  first ^= first >> 16;
-  const __m256i lanes = _mm256_add_epi32(_mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7), _mm256_set1_epi32(lane));
-  __m256i h = _mm256_xor_si256(_mm256_set1_epi32(static_cast<int>(first)), lanes);
-  h = _mm256_mullo_epi32(h, _mm256_set1_epi32(static_cast<int>(0x85ebca6bu)));
-  h = _mm256_xor_si256(h, _mm256_srli_epi32(h, 13));
-  h = _mm256_add_epi32(h, _mm256_set1_epi32(static_cast<int>(key >> 32)));
-  return _mm256_mullo_epi32(h, _mm256_set1_epi32(static_cast<int>(0xc2b2ae35u)));
-}
+struct Draws {
+  __m256i lane[2], upper_key;
+
+  Draws(std::uint64_t key, std::uint32_t start) : upper_key(_mm256_set1_epi32(static_cast<int>(key >> 32))) {
+    const __m256i low = _mm256_xor_si256(_mm256_set1_epi32(static_cast<int>(start & 15)), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+    const __m256i factor = _mm256_set1_epi32(static_cast<int>(kFirstFactor));
+    lane[0] = _mm256_mullo_epi32(low, factor);
+    lane[1] = _mm256_mullo_epi32(_mm256_xor_si256(low, _mm256_set1_epi32(8)), factor);
+  }
+  // Of the 8 counters of one half, but the last xor.
+  __m256i operator()(std::uint32_t product, int half) const {
+    __m256i h = _mm256_add_epi32(_mm256_set1_epi32(static_cast<int>(product)), lane[half]);
+    h = _mm256_add_epi32(_mm256_xor_si256(h, _mm256_srli_epi32(h, 13)), upper_key);
+    return _mm256_mullo_epi32(h, _mm256_set1_epi32(static_cast<int>(kLastFactor)));
+  }
+};
 
 // Of 8 values and the 8 sixteen places on, both with their random bits added: the upper halves.
 inline __m256i stochastic16(const float* x, __m256 by, __m256i h) {
@@ -76,15 +80,14 @@ inline __m256i stochastic16(const float* x, __m256 by, __m256i h) {
 }
 
 // top is 65536 times a whole number up to 127, and the products lie within ±2³⁰: see codes32_clamped.
-inline void codes32_stochastic(const float* x, float inverse, float top, std::uint64_t key, std::uint64_t index,
+template <bool kClamp>
+inline void codes32_stochastic(const float* x, float inverse, float top, const Draws& draws, std::uint32_t product,
                                std::int8_t* codes) {
-  const std::uint64_t counter = index >> 1, page = counter >> 32;
-  if (__builtin_expect(page != 0, 0)) key = mix64(key ^ page);
   const __m256 by = _mm256_set1_ps(inverse);
-  const __m256i a = stochastic16(x, by, random32_of_8(key, static_cast<std::uint32_t>(counter), 0));
-  const __m256i b = stochastic16(x + 8, by, random32_of_8(key, static_cast<std::uint32_t>(counter), 8));
+  const __m256i a = stochastic16(x, by, draws(product, 0)), b = stochastic16(x + 8, by, draws(product, 1));
   const __m256i order = _mm256_setr_epi32(0, 4, 2, 6, 1, 5, 3, 7);
-  store_bytes(codes, within(_mm256_permutevar8x32_epi32(_mm256_packs_epi16(a, b), order), top * 0x1p-16f));
+  const __m256i bytes = _mm256_permutevar8x32_epi32(_mm256_packs_epi16(a, b), order);
+  store_bytes(codes, kClamp ? within(bytes, top * 0x1p-16f) : bytes);
 }
 
 inline std::uint32_t first_of_magnitude32(const float* x, std::uint32_t bits) {

@@ -30,17 +30,21 @@ inline void codes32(const float* x, float inverse, std::int8_t* codes) {
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(codes), byte_of_each<0>(scaled(x, by), scaled(x + 16, by)));
 }
 
-// As random32 of 16 counters from an aligned one: only the first xor sees the lane, so what precedes it stays scalar.
-inline __m512i random32_of_16(std::uint64_t key, std::uint32_t counter) {
-  std::uint32_t first = counter ^ static_cast<std::uint32_t>(key);
-  first ^= first >> 16;
-  const __m512i lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-  __m512i h = _mm512_xor_si512(_mm512_set1_epi32(static_cast<int>(first)), lane);
-  h = _mm512_mullo_epi32(h, _mm512_set1_epi32(static_cast<int>(0x85ebca6bu)));
-  h = _mm512_xor_si512(h, _mm512_srli_epi32(h, 13));
-  h = _mm512_add_epi32(h, _mm512_set1_epi32(static_cast<int>(key >> 32)));
-  return _mm512_mullo_epi32(h, _mm512_set1_epi32(static_cast<int>(0xc2b2ae35u)));  // the last xor: see its callers
-}
+struct Draws {
+  __m512i lane, upper_key;
+
+  Draws(std::uint64_t key, std::uint32_t start) : upper_key(_mm512_set1_epi32(static_cast<int>(key >> 32))) {
+    const __m512i lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    const __m512i low = _mm512_xor_si512(_mm512_set1_epi32(static_cast<int>(start & 15)), lanes);
+    lane = _mm512_mullo_epi32(low, _mm512_set1_epi32(static_cast<int>(kFirstFactor)));
+  }
+  // Of 16 counters, but the last xor.
+  __m512i operator()(std::uint32_t product) const {
+    __m512i h = _mm512_add_epi32(_mm512_set1_epi32(static_cast<int>(product)), lane);
+    h = _mm512_add_epi32(_mm512_xor_si512(h, _mm512_srli_epi32(h, 13)), upper_key);
+    return _mm512_mullo_epi32(h, _mm512_set1_epi32(static_cast<int>(kLastFactor)));
+  }
+};
 
 // Products beyond ±top are pulled back to it: the smaller magnitude with the sign of the first operand.
 inline __m512i scaled_within(const float* x, __m512 by, __m512 top) {
@@ -215,15 +219,15 @@ inline void to_halves(const float* x, std::size_t n, std::uint8_t* halves) {
   for (std::size_t i = 0; i < n; i += 16) to_halves16(x + i, halves + 2 * i);
 }
 
-inline void codes32_stochastic(const float* x, float inverse, float top, std::uint64_t key, std::uint64_t index,
+template <bool kClamp>
+inline void codes32_stochastic(const float* x, float inverse, float top, const Draws& draws, std::uint32_t product,
                                std::int8_t* codes) {
-  const std::uint64_t counter = index >> 1, page = counter >> 32;
-  const __m512i h = random32_of_16(__builtin_expect(page != 0, 0) ? mix64(key ^ page) : key, static_cast<std::uint32_t>(counter));
   const __m512 by = _mm512_set1_ps(inverse), most = _mm512_set1_ps(top);
-  const __m512i high = _mm512_srli_epi32(h, 16);
+  const auto fixed = [&](int i) { return kClamp ? scaled_within(x + i, by, most) : scaled(x + i, by); };
+  const __m512i h = draws(product), high = _mm512_srli_epi32(h, 16);
   const __m512i low = _mm512_ternarylogic_epi32(h, high, _mm512_set1_epi32(0xffff), 0x28);  // (h ^ high) & mask
-  const __m512i a = _mm512_add_epi32(scaled_within(x, by, most), low), b = _mm512_add_epi32(scaled_within(x + 16, by, most), high);
-  _mm256_storeu_si256(reinterpret_cast<__m256i*>(codes), byte_of_each<2>(a, b));
+  const __m256i bytes = byte_of_each<2>(_mm512_add_epi32(fixed(0), low), _mm512_add_epi32(fixed(16), high));
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(codes), bytes);
 }
 
 inline void join_nibbles32(const std::int8_t* low, const std::int8_t* high, std::uint8_t* pair) {

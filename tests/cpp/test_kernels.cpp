@@ -147,6 +147,17 @@ TEST(Kernels, BlocksAreTheBytesThatTheHeadersDefine) {
 #undef SCRIMP_EXPECT
 }
 
+// Why stochastic codes at the scale of the largest value need no clamp: its own product never rounds beyond the top, and no
+// other product is larger. Powers of two scale all three roundings, so one octave shows it.
+TEST(Kernels, NoStochasticCodeLeavesTheLevelsAtTheLargestScale) {
+  for (float levels : {127.0f, 7.0f}) {
+    float most = 0;
+    for (std::uint32_t bits = float_bits(1.0f); bits < float_bits(2.0f); ++bits)
+      most = std::max(most, bits_float(bits) * (1.0f / (bits_float(bits) / levels) * 65536.0f));
+    EXPECT_EQ(std::rint(most), levels * 65536.0f);
+  }
+}
+
 // Payloads that no encoder has written: any codes, seeds and scales.
 template <class C>
 void expect_any_bytes_decode() {
