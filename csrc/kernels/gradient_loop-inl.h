@@ -41,13 +41,14 @@ inline void add_products(const E* const* row, std::size_t d, const T* w, Wide<T>
     }
   }
   if (j == d) return;
-  T w_end[kOutputs][W::kLanes] = {}, row_end[W::kLanes] = {};
-  for (int o = 0; o < kOutputs; ++o) memcpy(w_end[o], w + o * d + j, (d - j) * sizeof(T));
+  W w_end[kOutputs];
+#pragma GCC unroll 4
+  for (int o = 0; o < kOutputs; ++o) w_end[o] = W::first(w + o * d + j, d - j);
 #pragma GCC unroll 8
   for (int r = 0; r < kRows; ++r) {
-    for (std::size_t i = j; i < d; ++i) row_end[i - j] = static_cast<T>(row[r][i]);
+    const W x = W::first(row[r] + j, d - j);
 #pragma GCC unroll 4
-    for (int o = 0; o < kOutputs; ++o) sum[o * kRows + r] = sum[o * kRows + r] + W::load(row_end) * W::load(w_end[o]);
+    for (int o = 0; o < kOutputs; ++o) sum[o * kRows + r] = sum[o * kRows + r] + x * w_end[o];
   }
 }
 
@@ -117,12 +118,26 @@ inline void add_rows(const E* const* row, std::size_t n, const T* slope, T* g, s
       (W::load(g + o * d + j) + sum_of_eight(product)).store(g + o * d + j);
     }
   }
+#if defined(__AVX512F__)
+  if (j == n) return;
+  W x[kBlockRows], product[kBlockRows];
+#pragma GCC unroll 8
+  for (std::size_t r = 0; r < kBlockRows; ++r) x[r] = W::first(row[r] + j, n - j);
+#pragma GCC unroll 2
+  for (int o = 0; o < kOutputs; ++o) {
+#pragma GCC unroll 8
+    for (std::size_t r = 0; r < kBlockRows; ++r) product[r] = x[r] * factor[o][r];
+    const W sum = W::first(g + o * d + j, n - j) + sum_of_eight(product);
+    store_first(g + o * d + j, n - j, sum.part[0]);
+  }
+#else
   for (; j < n; ++j)
     for (int o = 0; o < kOutputs; ++o) {
       T product[kBlockRows];
       for (std::size_t r = 0; r < kBlockRows; ++r) product[r] = static_cast<T>(row[r][j]) * slope[o * kBlockRows + r];
       g[o * d + j] += sum_of_eight(product);
     }
+#endif
 }
 
 void cross_rows(const CrossRun& run) {

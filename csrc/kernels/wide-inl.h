@@ -54,6 +54,19 @@ SCRIMP_HD __m512d load_native(const std::int8_t* p, double) {
   return _mm512_cvtepi32_pd(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
 }
 SCRIMP_HD __m512d load_native(const float* p, double) { return _mm512_cvtps_pd(_mm256_loadu_ps(p)); }
+// The first n values, fewer than a register holds; the others are 0.
+SCRIMP_HD unsigned first_bits(std::size_t n) { return (1u << n) - 1; }
+SCRIMP_HD __m512 load_first(const float* p, std::size_t n, float) { return _mm512_maskz_loadu_ps(static_cast<__mmask16>(first_bits(n)), p); }
+SCRIMP_HD __m512 load_first(const std::int8_t* p, std::size_t n, float) {
+  return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_maskz_loadu_epi8(static_cast<__mmask16>(first_bits(n)), p)));
+}
+SCRIMP_HD __m512d load_first(const double* p, std::size_t n, double) { return _mm512_maskz_loadu_pd(static_cast<__mmask8>(first_bits(n)), p); }
+SCRIMP_HD __m512d load_first(const float* p, std::size_t n, double) { return _mm512_cvtps_pd(_mm256_maskz_loadu_ps(static_cast<__mmask8>(first_bits(n)), p)); }
+SCRIMP_HD __m512d load_first(const std::int8_t* p, std::size_t n, double) {
+  return _mm512_cvtepi32_pd(_mm256_cvtepi8_epi32(_mm_maskz_loadu_epi8(static_cast<__mmask16>(first_bits(n)), p)));
+}
+SCRIMP_HD void store_first(float* p, std::size_t n, __m512 v) { _mm512_mask_storeu_ps(p, static_cast<__mmask16>(first_bits(n)), v); }
+SCRIMP_HD void store_first(double* p, std::size_t n, __m512d v) { _mm512_mask_storeu_pd(p, static_cast<__mmask8>(first_bits(n)), v); }
 #elif defined(__AVX2__)
 SCRIMP_HD __m256 load_native(const std::int8_t* p, float) {
   return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
@@ -114,6 +127,19 @@ struct Wide {
     Wide v;
     for (int i = 0; i < kParts; ++i) v.part[i] = load_native(p + i * kStep, T{});
     return v;
+  }
+  // The first n < kLanes values of type E, the others 0.
+  template <class E>
+  static SCRIMP_HD Wide first(const E* p, std::size_t n) {
+#if defined(__AVX512F__)
+    Wide v;
+    v.part[0] = load_first(p, n, T{});
+    return v;
+#else
+    T values[kLanes] = {};
+    for (std::size_t i = 0; i < n; ++i) values[i] = static_cast<T>(p[i]);
+    return load(values);
+#endif
   }
   SCRIMP_HD void store(T* p) const {
     for (int i = 0; i < kParts; ++i) memcpy(p + i * kStep, &part[i], sizeof part[i]);  // whole registers
