@@ -24,15 +24,17 @@ constexpr int kDotRows = kNativeBytes == 64 ? 8 : kNativeBytes == 32 ? 4 : 2;
 constexpr int kTileRows = kNativeBytes == 64 ? 4 : kNativeBytes == 32 ? 2 : 1;
 constexpr int kTileOutputs = kNativeBytes == 64 ? 4 : 2;
 
-// sum[o][r] += Σ_j row[r][j]·w[o][j]: lane j mod kLanes.
-template <int kRows, int kOutputs, class E, class T>
-inline void add_products(const E* const* row, std::size_t d, const T* w, Wide<T>* sum) {
+// sum[o][r] += Σ_j row[r][j]·w[o][j]: lane j mod kLanes. kFetch: what lies `ahead` elements ahead of the first row is
+// fetched to the second-level cache.
+template <int kRows, int kOutputs, bool kFetch, class E, class T>
+inline void add_products(const E* const* row, std::size_t d, std::ptrdiff_t ahead, const T* w, Wide<T>* sum) {
   using W = Wide<T>;
   std::size_t j = 0;
   for (; j + W::kLanes <= d; j += W::kLanes) {
     W x[kRows];
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) x[r] = W::load(row[r] + j);
+    if (kFetch) __builtin_prefetch(row[0] + j + ahead, 0, 2);
 #pragma GCC unroll 4
     for (int o = 0; o < kOutputs; ++o) {
       const W wj = W::load(w + o * d + j);
@@ -41,6 +43,7 @@ inline void add_products(const E* const* row, std::size_t d, const T* w, Wide<T>
     }
   }
   if (j == d) return;
+  if (kFetch) __builtin_prefetch(row[0] + j + ahead, 0, 2);
   W w_end[kOutputs];
 #pragma GCC unroll 4
   for (int o = 0; o < kOutputs; ++o) w_end[o] = W::first(w + o * d + j, d - j);
@@ -53,13 +56,13 @@ inline void add_products(const E* const* row, std::size_t d, const T* w, Wide<T>
 }
 
 // z[o][r] = Σ_j row[r][j]·w[o][j], the lanes added pairwise; z is [kOutputs][kBlockRows].
-template <int kRows, int kOutputs, class E, class T>
-inline void dot_rows(const E* const* row, std::size_t d, const T* w, T* z) {
+template <int kRows, int kOutputs, bool kFetch, class E, class T>
+inline void dot_rows(const E* const* row, std::size_t d, std::ptrdiff_t ahead, const T* w, T* z) {
   using W = Wide<T>;
   W sum[kOutputs * kRows];
 #pragma GCC unroll 16
   for (int i = 0; i < kOutputs * kRows; ++i) sum[i] = W::zero();
-  add_products<kRows, kOutputs>(row, d, w, sum);
+  add_products<kRows, kOutputs, kFetch>(row, d, ahead, w, sum);
 #pragma GCC unroll 4
   for (int o = 0; o < kOutputs; ++o) {
     if constexpr (kRows == 1) {
@@ -71,20 +74,30 @@ inline void dot_rows(const E* const* row, std::size_t d, const T* w, T* z) {
   }
 }
 
+// How far ahead rows are fetched: the next eight, and 8 KB of short ones.
+template <class E>
+inline std::ptrdiff_t rows_ahead(std::size_t d, std::ptrdiff_t stride) {
+  const std::size_t rows = 8192 / (d * sizeof(E) + 1);
+  return static_cast<std::ptrdiff_t>(rows < kBlockRows ? kBlockRows : rows) * stride;
+}
+
 // z[o][r] of the eight rows and kTileOutputs outputs, or as many as there are. A tile shares the loads. Without one, the first
 // output takes the rows one after the other, as they lie (1 GB on Zen 4, variants in one microbenchmark: eight interleaved
 // streams 106–120 ms, with prefetches 36–90, one row at a time 26).
 template <class E, class T>
-inline void dot_block(const E* const* row, std::size_t d, std::size_t n_outputs, const T* w, T* z) {
+inline void dot_block(const E* const* row, std::size_t d, std::ptrdiff_t ahead, std::size_t n_outputs, const T* w, T* z) {
   if (n_outputs >= kTileOutputs) {
-    for (std::size_t r = 0; r < kBlockRows; r += kTileRows) dot_rows<kTileRows, kTileOutputs>(row + r, d, w, z + r);
+    for (std::size_t r = 0; r < kBlockRows; r += kTileRows) dot_rows<kTileRows, kTileOutputs, false>(row + r, d, 0, w, z + r);
     return;
   }
+  constexpr bool kFetch = sizeof(E) == sizeof(float) && sizeof(T) == sizeof(float);  // the others have more work than memory
   for (std::size_t o = 0; o < n_outputs; ++o, w += d, z += kBlockRows) {
-    if (o == 0)
-      for (std::size_t r = 0; r < kBlockRows; ++r) dot_rows<1, 1>(row + r, d, w, z + r);
+    if (n_outputs == 1)
+      for (std::size_t r = 0; r < kBlockRows; ++r) dot_rows<1, 1, kFetch>(row + r, d, ahead, w, z + r);
+    else if (o == 0)
+      for (std::size_t r = 0; r < kBlockRows; ++r) dot_rows<1, 1, false>(row + r, d, 0, w, z + r);
     else
-      for (std::size_t r = 0; r < kBlockRows; r += kDotRows) dot_rows<kDotRows, 1>(row + r, d, w, z + r);
+      for (std::size_t r = 0; r < kBlockRows; r += kDotRows) dot_rows<kDotRows, 1, false>(row + r, d, 0, w, z + r);
   }
 }
 
@@ -201,7 +214,7 @@ void product_rows(const ProductRun<E>& run) {
     const RowBlock<E> block(run.x, run.stride, i, run.n);
     for (std::size_t o = 0; o < run.k; o += kTileOutputs) {
       const std::size_t n_outputs = run.k - o < kTileOutputs ? run.k - o : kTileOutputs;
-      dot_block(block.row, run.d, n_outputs, run.w + o * run.d, z);
+      dot_block(block.row, run.d, rows_ahead<E>(run.d, run.stride), n_outputs, run.w + o * run.d, z);
       for (std::size_t r = 0; r < block.n; ++r)
         for (std::size_t p = 0; p < n_outputs; ++p) run.out[(i + r) * run.k + o + p] = z[p * kBlockRows + r] + run.bias[o + p];
     }
@@ -226,8 +239,8 @@ struct FloatRows {
   void multiply(std::size_t i, std::size_t n, T* z) const {
     for (std::size_t o = 0; o < run.k; o += kTileOutputs)
       for (std::size_t b = 0; b < n; b += kBlockRows)
-        dot_block(RowBlock<E>(run.x, run.stride, i + b, run.n).row, run.d, run.k - o < kTileOutputs ? run.k - o : kTileOutputs,
-                  run.w + o * run.d, z + b * run.k + o * kBlockRows);
+        dot_block(RowBlock<E>(run.x, run.stride, i + b, run.n).row, run.d, rows_ahead<E>(run.d, run.stride),
+                  run.k - o < kTileOutputs ? run.k - o : kTileOutputs, run.w + o * run.d, z + b * run.k + o * kBlockRows);
   }
 
   // Several outputs: a square of rows and columns in a quarter of the first-level cache is added to all of them.
