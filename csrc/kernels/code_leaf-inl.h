@@ -153,6 +153,12 @@ inline __m512i fold128(__m512i a, __m512i b) {
   return _mm512_add_epi32(_mm512_shuffle_i32x4(a, b, kOne), _mm512_shuffle_i32x4(a, b, kTwo));
 }
 
+// sum + codes·digits, four neighbours added. Not the intrinsic: gcc 12 copies each sum before and after it.
+inline __m512i add_fours(__m512i sum, __m512i codes, __m512i digits) {
+  asm("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(codes), "v"(digits));
+  return sum;
+}
+
 struct CodeSums {
   __m512i digit[kSumRows][kPlanes];
 
@@ -179,7 +185,7 @@ struct CodeSums {
     for (int r = 0; r < kSumRows; ++r) {
       const __m512i codes = load64<Codes>(row[r] + j, n);
 #pragma GCC unroll 3
-      for (std::size_t k = 0; k < kPlanes; ++k) digit[r][k] = _mm512_dpbusd_epi32(digit[r][k], codes, weight[k]);
+      for (std::size_t k = 0; k < kPlanes; ++k) digit[r][k] = add_fours(digit[r][k], codes, weight[k]);
     }
   }
   void take(std::int64_t* out) {
@@ -187,22 +193,38 @@ struct CodeSums {
 #pragma GCC unroll 4
     for (int r = 0; r < kSumRows; ++r)
       row[r] = fold64(fold32(digit[r][0], digit[r][1]), fold32(digit[r][2], _mm512_setzero_si512()));
-    std::int32_t sums[4 * kSumRows];
-    _mm512_storeu_si512(sums, fold128<0x88, 0xdd>(fold128<0x44, 0xee>(row[0], row[1]), fold128<0x44, 0xee>(row[2], row[3])));
-    for (int r = 0; r < kSumRows; ++r) out[r] += sums[4 * r] + std::int64_t{256} * sums[4 * r + 1] + std::int64_t{65536} * sums[4 * r + 2];
+    // In registers to the end: the caller loads what is stored here at once.
+    const __m512i sums = fold128<0x88, 0xdd>(fold128<0x44, 0xee>(row[0], row[2]), fold128<0x44, 0xee>(row[1], row[3]));
+    const __m512i places = _mm512_setr_epi64(0, 8, 16, 0, 0, 8, 16, 0);
+    const __m512i even = _mm512_sllv_epi64(_mm512_cvtepi32_epi64(_mm512_castsi512_si256(sums)), places);  // rows 0 and 2
+    const __m512i odd = _mm512_sllv_epi64(_mm512_cvtepi32_epi64(_mm512_extracti64x4_epi64(sums, 1)), places);
+    const __m512i pairs = _mm512_add_epi64(_mm512_unpacklo_epi64(even, odd), _mm512_unpackhi_epi64(even, odd));
+    const __m512i ends = _mm512_shuffle_i64x2(pairs, pairs, 0xd8);
+    const __m256i totals = _mm256_add_epi64(_mm512_castsi512_si256(ends), _mm512_extracti64x4_epi64(ends, 1));
+    __m256i* to = reinterpret_cast<__m256i*>(out);
+    _mm256_storeu_si256(to, _mm256_add_epi64(_mm256_loadu_si256(to), totals));
     clear();
   }
 };
 
 struct SlopeDigits {
   std::int8_t digit[kPlanes][kSlopeRows];  // read in fours
-  std::int32_t sum[kPlanes] = {};
+  std::int32_t sum[kPlanes];
 
   explicit SlopeDigits(const std::int32_t* fixed) {
-    for (std::size_t r = 0; r < kSlopeRows; ++r) split(fixed[r], &digit[0][r], kSlopeRows);
-    for (std::size_t k = 0; k < kPlanes; ++k)
-      for (std::size_t r = 0; r < kSlopeRows; ++r) sum[k] += digit[k][r];
+    static_assert(kSlopeRows == 32);
+    __m512i low = _mm512_loadu_si512(fixed), high = _mm512_loadu_si512(fixed + 16);
+    for (std::size_t k = 0; k < kPlanes; ++k, low = next_digits(low), high = next_digits(high)) {
+      const __m256i digits = _mm256_set_m128i(_mm512_cvtepi32_epi8(high), _mm512_cvtepi32_epi8(low));
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(digit[k]), digits);
+      const __m256i fours = _mm256_dpbusd_epi32(_mm256_setzero_si256(), _mm256_set1_epi8(1), digits);
+      const __m128i four = _mm_add_epi32(_mm256_castsi256_si128(fours), _mm256_extracti128_si256(fours, 1));
+      const __m128i two = _mm_add_epi32(four, _mm_shuffle_epi32(four, 0x4e));
+      sum[k] = _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32(two, 0xb1)));
+    }
   }
+  // other_digits of each.
+  static __m512i next_digits(__m512i fixed) { return _mm512_srai_epi32(_mm512_add_epi32(fixed, _mm512_set1_epi32(128)), 8); }
   __m512i four(std::size_t k, std::size_t r) const {
     std::int32_t four;
     memcpy(&four, digit[k] + r, sizeof four);
@@ -224,7 +246,7 @@ struct ColumnSums {
 #pragma GCC unroll 3
     for (std::size_t k = 0; k < kPlanes; ++k)
 #pragma GCC unroll 4
-      for (int i = 0; i < 4; ++i) digit[k][i] = _mm512_dpbusd_epi32(digit[k][i], fours[i], slope.four(k, r));
+      for (int i = 0; i < 4; ++i) digit[k][i] = add_fours(digit[k][i], fours[i], slope.four(k, r));
   }
   __m512 in_floats(int i, float upper_unit, float unit) const {
     const __m512i upper = _mm512_add_epi32(digit[1][i], _mm512_slli_epi32(digit[2][i], 8));
