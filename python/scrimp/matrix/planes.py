@@ -20,6 +20,7 @@ from scrimp import _core
 from scrimp.codecs.base import check_counts
 from scrimp.matrix.quantized import (
     QuantizedMatrix,
+    empty_codes,
     leaf_number,
     leaf_weights,
     n_leaves,
@@ -81,7 +82,7 @@ class NibblePlanes:
         inverse = np.divide(1.0, scale, out=np.zeros_like(scale), where=scale > 0)
         n, d = X.shape
         weight = None if sample_weight is None else row_weights(sample_weight, n)
-        first, rest = (np.empty((n, -(-d // 2)), np.uint8) for _ in range(2))
+        first, rest = (empty_codes(n, d, 4) for _ in range(2))
         noise, extra, sums = (np.empty((n_leaves(n), d)) for _ in range(3))
         step = max(1, BATCH_VALUES // (LEAF_ROWS * max(d, 1))) * LEAF_ROWS
         for begin in range(0, n, step):
