@@ -67,9 +67,10 @@ def scrimp_in_shell(command):
     return subprocess.run(["bash", "-c", shell], capture_output=True, text=True, timeout=60)
 
 
+@pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize("words", ["info", "--help", "bill --help", "--version"])
-def test_a_full_disk_behind_stdout_is_one_line(words):
-    done = scrimp_in_shell(f"SCRIMP {words} > /dev/full")
+def test_a_full_disk_behind_stdout_is_one_line(words, unbuffered):
+    done = scrimp_in_shell(f"PYTHONUNBUFFERED={unbuffered} SCRIMP {words} > /dev/full")
     said = "error: cannot write to standard output: No space left on device\n"
     assert (done.returncode, done.stderr) == (1, said)
 

@@ -45,6 +45,8 @@ def reporting(command: Callable[P, R]) -> Callable[P, R]:
             _drop_stdout()
             raise typer.Exit(FAILED) from error
         except (ScrimpError, OSError) as error:
+            if _is_of_stdout(error):
+                _drop_stdout()
             raise _end(_with_path(error), FAILED) from error
         except MemoryError as error:
             raise _end(f"out of memory: {error}", FAILED) from error
@@ -89,11 +91,16 @@ def _drop_stdout() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
+def _is_of_stdout(error: Exception) -> bool:
+    """Whether writing to stdout failed: an error of the system that names no file."""
+    return type(error) is OSError and error.filename is None and error.strerror is not None
+
+
 def _with_path(error: Exception) -> str:
-    """Return the message of an error; one of the system that names no file came from writing to stdout."""
-    if type(error) is not OSError or error.filename is not None or error.strerror is None:
+    """Return the message of an error."""
+    if not _is_of_stdout(error):
         return str(error)
-    return f"cannot write to standard output: {error.strerror}"
+    return f"cannot write to standard output: {error.strerror}"  # type: ignore[attr-defined]
 
 
 def _end(message: object, code: int) -> typer.Exit:
