@@ -57,6 +57,7 @@ inline void end_keeping() {
 template <Keep keep>
 void copy_keeping(const std::uint32_t* x, std::size_t n, std::uint32_t* to, std::uint32_t* kept) {
   constexpr std::size_t kLanes = kNativeBytes / sizeof *x;
+  if (!n) return;  // arrays of nothing may be nowhere, which memcpy forbids
   std::size_t i = values_before_line<keep>(kept, n);
   memcpy(to, x, i * sizeof *x);
   if constexpr (keep == Keep::kStreamed) memcpy(kept, x, i * sizeof *x);
