@@ -96,8 +96,8 @@ void expect_both_sums_equal_the_last_sum(std::size_t n, std::size_t skip, T spec
       EXPECT_TRUE(same_bytes(kept, mine));
       std::vector<T> to(n + skip), kept_again(n + skip);
       copy_keeping(a, n, to.data() + skip, kept_again.data() + skip, keeping == 2);
-      EXPECT_EQ(std::memcmp(to.data() + skip, a, n * sizeof(T)), 0);
-      EXPECT_EQ(std::memcmp(kept_again.data() + skip, a, n * sizeof(T)), 0);
+      EXPECT_TRUE(!n || std::memcmp(to.data() + skip, a, n * sizeof(T)) == 0);
+      EXPECT_TRUE(!n || std::memcmp(kept_again.data() + skip, a, n * sizeof(T)) == 0);
     }
 }
 
