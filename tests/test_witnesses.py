@@ -80,6 +80,7 @@ try:
         world.all_reduce(x, codec="int4", name="w", raw_below=0)
 except scrimp.CommError as error:
     sys.stdout.write(f"{{error}}\\n")
+    sys.stdout.flush()  # the job may be aborted before Python does it
     raise
 """
 
