@@ -31,7 +31,7 @@ from scrimp.errors import CommError
 importing_main = False
 """True in a worker while it imports the parent's script. Internal."""
 
-_GRACE_S = 0.25  # what survivors get to leave by themselves after one has failed
+_GRACE_S = 0.6  # what survivors get to leave by themselves after one has failed
 _LEAVE_S = 10.0  # what a worker gets to exit after its function has returned
 _START_S = 120.0  # what workers get to start and import
 _COMMAND = "import sys; sys.path[:] = sys.argv[2:]; from scrimp.comm.worker import main; main(sys.argv[1])"
