@@ -205,7 +205,7 @@ def _solve_by_sample(options: NormalOptions, step: int) -> Questions:
     low, high, integral = yield Ask("sample_ranges", (often,))
     gram = yield Ask("sampled_gram", (np.array(8.0), often, low, high, integral))
     problem, d = Centred.of(gram, options), len(low)
-    scatter, how = problem.scatter(), f"Gram of every {step}th row in int8 as preconditioner"
+    scatter, how = problem.scatter(), f"Gram of one row in {step}, in int8, as preconditioner"
     nothing = NormalSolution(np.zeros((d, 0)), gram.mean, gram.y_mean, scatter, how, 1, np.inf, d)
     if (scatter < step * EVEN * (high - low) ** 2).any() or not problem.used.all():
         return nothing
