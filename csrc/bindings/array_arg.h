@@ -4,6 +4,7 @@
 #include <pybind11/numpy.h>
 
 #include <cstdint>
+#include <ostream>
 #include <string>
 
 #include "core/check.h"
@@ -13,11 +14,19 @@ namespace scrimp {
 
 namespace py = pybind11;
 
-inline std::string describe(const py::array& a) {
-  std::string text = py::cast<std::string>(py::str(a.dtype()));
-  text += py::cast<std::string>(py::str(a.attr("shape")));
-  return (a.flags() & py::array::c_style) ? text : text + " (not contiguous)";
-}
+// What came, for errors: put into words only when it is written, for NumPy takes 8 µs to name a dtype.
+struct Described {
+  const py::array& array;
+
+  std::string text() const {
+    std::string text = py::cast<std::string>(py::str(array.dtype()));
+    text += py::cast<std::string>(py::str(array.attr("shape")));
+    return (array.flags() & py::array::c_style) ? text : text + " (not contiguous)";
+  }
+};
+
+inline Described describe(const py::array& a) { return {a}; }
+inline std::ostream& operator<<(std::ostream& out, const Described& what) { return out << what.text(); }
 
 // Whether an array holds T in native byte order. The number of the type answers at once; dtypes that are equal under
 // another number (long and long long) are compared.
@@ -58,7 +67,7 @@ inline FloatView float_view(const py::array& a, const char* name) {
     view.type = FloatType::kF16;
   } else {
     throw py::type_error(std::string(name) + " must be a float16, float32 or float64 array of native byte order, got " +
-                         describe(a));
+                         describe(a).text());
   }
   require(a.ndim() <= FloatView::kMaxDims, name, " must have at most ", FloatView::kMaxDims, " dimensions, got ", a.ndim());
   view.data = static_cast<const std::byte*>(a.data());

@@ -17,7 +17,7 @@ inline Element element_of(const py::array& a, const char* name) {
   if (dtype.kind() == 'f' && dtype.itemsize() == 2 && dtype.byteorder() == '=') return Element::kF16;
   if (dtype.itemsize() == 2 && py::cast<std::string>(py::str(dtype)) == "bfloat16") return Element::kBF16;  // of ml_dtypes
   throw py::type_error(std::string(name) + " must be a bfloat16, float16, float32, float64 or int8 array of native " +
-                       "byte order, got " + describe(a));
+                       "byte order, got " + describe(a).text());
 }
 
 // [n, d], or [n] as [n, 1].
