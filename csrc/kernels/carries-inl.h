@@ -18,19 +18,6 @@ struct NativeOf<std::uint64_t> {
 
 enum class Keep { kNothing, kCached, kStreamed };
 
-template <class V>
-inline void stream_native(void* to, V value) {
-#if defined(__AVX512F__)
-  _mm512_stream_si512(static_cast<__m512i*>(to), (__m512i)value);
-#elif defined(__AVX2__)
-  _mm256_stream_si256(static_cast<__m256i*>(to), (__m256i)value);
-#elif defined(__x86_64__)
-  _mm_stream_si128(static_cast<__m128i*>(to), (__m128i)value);
-#else
-  memcpy(to, &value, sizeof value);
-#endif
-}
-
 template <Keep keep, class T>
 inline void keep_native(T* kept, Native<T> value) {
   if constexpr (keep == Keep::kCached) memcpy(kept, &value, sizeof value);
@@ -48,9 +35,7 @@ inline std::size_t values_before_line(const T* kept, std::size_t n) {
 
 template <Keep keep>
 inline void end_keeping() {
-#if defined(__x86_64__)
-  if constexpr (keep == Keep::kStreamed) _mm_sfence();
-#endif
+  if constexpr (keep == Keep::kStreamed) end_streaming();
 }
 
 // Arrays of words: what they stand for does not matter.

@@ -5,45 +5,61 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
 
 #include "kernels/low_rank_table.h"
+#include "kernels/wide-inl.h"
 
 namespace scrimp {
 namespace {
 
-constexpr std::size_t kLanes = 16;
+using Lanes = Wide<float>;
+constexpr std::size_t kLanes = Lanes::kLanes;
 constexpr std::size_t kPanelNbytes = 32768;  // of q_out, which stay in the first-level cache
-typedef float Lanes __attribute__((vector_size(4 * kLanes)));
-typedef std::uint32_t Bits __attribute__((vector_size(4 * kLanes)));
 
-// The first `count` lanes from memory; the others are zero.
-#define SCRIMP_LOAD(name, from, count) \
-  Lanes name = {};                     \
-  memcpy(&name, from, (count) * sizeof(float))
+// Lanes of a row, and fewer at its end.
+struct Whole {
+  static constexpr bool kAll = true;
 
-inline float lane_total(const float* lane) {
-  float sum[kLanes];
-  memcpy(sum, lane, sizeof sum);
-  for (std::size_t width = kLanes / 2; width; width /= 2)
-    for (std::size_t i = 0; i < width; ++i) sum[i] += sum[i + width];
-  return sum[0];
+  Lanes load(const float* x) const { return Lanes::load(x); }
+  void store(const Lanes& v, float* x) const { v.store(x); }
+};
+struct First {
+  static constexpr bool kAll = false;
+  std::size_t count;
+
+  Lanes load(const float* x) const { return Lanes::first(x, count); }
+  void store(const Lanes& v, float* x) const {
+    float lane[kLanes];
+    v.store(lane);
+    memcpy(x, lane, count * sizeof(float));
+  }
+};
+
+// Calls step(lanes, j) for the columns from `begin` to `end`.
+template <class Step>
+inline void for_lanes(std::size_t begin, std::size_t end, Step step) {
+  for (; begin + kLanes <= end; begin += kLanes) step(Whole{}, begin);
+  if (begin < end) step(First{end - begin}, begin);
 }
 
+typedef std::uint32_t Bits __attribute__((vector_size(kNativeBytes)));
+
 inline bool row_is_finite(const float* x, std::size_t n) {
-  Bits bad = {};
+  constexpr std::size_t kBits = sizeof(Bits) / sizeof(float), kTogether = 4 * kBits;
+  Bits bad[4] = {};
   const Bits exponent = Bits{} + 0x7f800000u;
   std::size_t j = 0;
-  for (; j + kLanes <= n; j += kLanes) {
-    Bits bits;
-    memcpy(&bits, x + j, sizeof bits);
-    bad |= reinterpret_cast<Bits>((bits & exponent) == exponent);
-  }
-  std::uint32_t any = 0, lane[kLanes];
-  memcpy(lane, &bad, sizeof lane);
-  for (std::size_t i = 0; i < kLanes; ++i) any |= lane[i];
+  for (; j + kTogether <= n; j += kTogether)
+#pragma GCC unroll 4
+    for (std::size_t i = 0; i < 4; ++i) {
+      Bits bits;
+      memcpy(&bits, x + j + i * kBits, sizeof bits);
+      bad[i] |= reinterpret_cast<Bits>((bits & exponent) == exponent);
+    }
+  bad[0] = (bad[0] | bad[1]) | (bad[2] | bad[3]);
+  std::uint32_t any = 0, lane[kBits];
+  memcpy(lane, &bad[0], sizeof lane);
+  for (std::size_t i = 0; i < kBits; ++i) any |= lane[i];
   for (; j < n; ++j) {
     std::uint32_t bits;
     memcpy(&bits, x + j, sizeof bits);
@@ -52,32 +68,24 @@ inline bool row_is_finite(const float* x, std::size_t n) {
   return !any;
 }
 
-// One row with a rank known to the compiler.
+// One row with a rank known to the compiler. q is read twice: of higher ranks it would not stay in the registers.
 template <std::size_t kRank>
 void project_row(const LowRankRun& run, std::size_t row) {
   const float *g = run.g + row * run.columns, *p = run.p + row * kRank, *q = run.q;
   float *m = run.m + row * run.columns, *out = run.p_out + row * kRank;
-  Lanes sum[kRank] = {};
-  const auto step = [&](std::size_t j, std::size_t count) {
-    SCRIMP_LOAD(old, m + j, count);
-    SCRIMP_LOAD(now, g + j, count);
-    Lanes factor[kRank] = {};
-    for (std::size_t k = 0; k < kRank; ++k) {
-      memcpy(&factor[k], q + k * run.columns + j, count * sizeof(float));
-      old = old - factor[k] * p[k];
-    }
-    old = old + now;
-    memcpy(m + j, &old, count * sizeof(float));
-    for (std::size_t k = 0; k < kRank; ++k) sum[k] = sum[k] + old * factor[k];
-  };
-  std::size_t j = 0;
-  for (; j + kLanes <= run.columns; j += kLanes) step(j, kLanes);
-  if (j < run.columns) step(j, run.columns - j);
-  for (std::size_t k = 0; k < kRank; ++k) {
-    float lane[kLanes];
-    memcpy(lane, &sum[k], sizeof lane);
-    out[k] = lane_total(lane);
-  }
+  Lanes sum[kRank];
+#pragma GCC unroll 16
+  for (std::size_t k = 0; k < kRank; ++k) sum[k] = Lanes::zero();
+  for_lanes(0, run.columns, [&](auto lanes, std::size_t j) {
+    Lanes value = lanes.load(m + j);
+#pragma GCC unroll 16
+    for (std::size_t k = 0; k < kRank; ++k) value = value - lanes.load(q + k * run.columns + j) * Lanes::all(p[k]);
+    value = value + lanes.load(g + j);
+    lanes.store(value, m + j);
+#pragma GCC unroll 16
+    for (std::size_t k = 0; k < kRank; ++k) sum[k] = sum[k] + value * lanes.load(q + k * run.columns + j);
+  });
+  for (std::size_t k = 0; k < kRank; ++k) out[k] = sum_of_lanes(sum[k]);
 }
 
 template <std::size_t kRank>
@@ -91,6 +99,25 @@ void project_rows(const LowRankRun& run) {
   }
 }
 
+// q_out[first, last) += the rows' part; kRows rows, which share its loads and stores.
+template <std::size_t kRank, std::size_t kRows>
+void fold_rows(const LowRankRun& run, std::size_t row, std::size_t first, std::size_t last) {
+  const float *m = run.m + row * run.columns, *p = run.p + row * kRank;
+  for_lanes(first, last, [&](auto lanes, std::size_t j) {
+    Lanes value[kRows];
+#pragma GCC unroll 8
+    for (std::size_t r = 0; r < kRows; ++r) value[r] = lanes.load(m + r * run.columns + j);
+#pragma GCC unroll 16
+    for (std::size_t k = 0; k < kRank; ++k) {
+      float* out = run.q_out + k * run.columns + j;
+      Lanes sum = lanes.load(out);
+#pragma GCC unroll 8
+      for (std::size_t r = 0; r < kRows; ++r) sum = sum + value[r] * Lanes::all(p[r * kRank + k]);
+      lanes.store(sum, out);
+    }
+  });
+}
+
 template <std::size_t kRank>
 void fold_columns(const LowRankRun& run) {
   constexpr std::size_t kRows = 4;
@@ -98,35 +125,15 @@ void fold_columns(const LowRankRun& run) {
   for (std::size_t first = run.begin; first < run.end; first += kPanel) {
     const std::size_t last = first + kPanel < run.end ? first + kPanel : run.end;
     for (std::size_t k = 0; k < kRank; ++k) memset(run.q_out + k * run.columns + first, 0, (last - first) * sizeof(float));
-    for (std::size_t row = 0; row < run.rows; row += kRows) {
-      const std::size_t rows = run.rows - row < kRows ? run.rows - row : kRows;
-      const float* m = run.m + row * run.columns;
-      const float* p = run.p + row * kRank;
-      const auto step = [&](std::size_t j, std::size_t count) {
-        Lanes value[kRows] = {};
-        for (std::size_t r = 0; r < rows; ++r) memcpy(&value[r], m + r * run.columns + j, count * sizeof(float));
-        for (std::size_t k = 0; k < kRank; ++k) {
-          float* out = run.q_out + k * run.columns + j;
-          SCRIMP_LOAD(sum, out, count);
-          for (std::size_t r = 0; r < rows; ++r) sum = sum + value[r] * p[r * kRank + k];
-          memcpy(out, &sum, count * sizeof(float));
-        }
-      };
-      std::size_t j = first;
-      for (; j + kLanes <= last; j += kLanes) step(j, kLanes);
-      if (j < last) step(j, last - j);
-    }
+    std::size_t row = 0;
+    for (; row + kRows <= run.rows; row += kRows) fold_rows<kRank, kRows>(run, row, first, last);
+    for (; row < run.rows; ++row) fold_rows<kRank, 1>(run, row, first, last);
   }
 }
 
 inline void store_past_caches(float* to, const Lanes& value) {
-#if defined(__AVX512F__)
-  __m512 v;
-  memcpy(&v, &value, sizeof v);
-  _mm512_stream_ps(to, v);
-#else
-  memcpy(to, &value, sizeof value);
-#endif
+#pragma GCC unroll 4
+  for (int i = 0; i < Lanes::kParts; ++i) stream_native(to + i * Lanes::kStep, value.part[i]);
 }
 
 template <std::size_t kRank>
@@ -134,32 +141,17 @@ void expand_rows(const LowRankRun& run) {
   for (std::size_t row = run.begin; row < run.end; ++row) {
     float* g = run.g + row * run.columns;
     const float* p = run.p + row * kRank;
-    const bool aligned = reinterpret_cast<std::uintptr_t>(g) % 64 == 0;
-    const auto value = [&](std::size_t j, std::size_t count, Lanes& sum) {
-      for (std::size_t k = 0; k < kRank; ++k) {
-        SCRIMP_LOAD(factor, run.q + k * run.columns + j, count);
-        sum = k ? sum + factor * p[k] : factor * p[k];
-      }
-    };
-    std::size_t j = 0;
-    for (; j + kLanes <= run.columns; j += kLanes) {
-      Lanes sum;
-      value(j, kLanes, sum);
-      if (aligned) {
-        store_past_caches(g + j, sum);
-      } else {
-        memcpy(g + j, &sum, sizeof sum);
-      }
-    }
-    if (j < run.columns) {
-      Lanes sum;
-      value(j, run.columns - j, sum);
-      memcpy(g + j, &sum, (run.columns - j) * sizeof(float));
-    }
+    // Narrower registers fill lines too slowly: on Zen 3 both ways take as long.
+    const bool aligned = kNativeBytes == 64 && reinterpret_cast<std::uintptr_t>(g) % 64 == 0;
+    for_lanes(0, run.columns, [&](auto lanes, std::size_t j) {
+      Lanes sum = lanes.load(run.q + j) * Lanes::all(p[0]);
+#pragma GCC unroll 16
+      for (std::size_t k = 1; k < kRank; ++k) sum = sum + lanes.load(run.q + k * run.columns + j) * Lanes::all(p[k]);
+      if (decltype(lanes)::kAll && aligned) store_past_caches(g + j, sum);
+      else lanes.store(sum, g + j);
+    });
   }
-#if defined(__AVX512F__)
-  _mm_sfence();
-#endif
+  if constexpr (kNativeBytes == 64) end_streaming();
 }
 
 template <std::size_t kRank = 1, class Body>
@@ -187,8 +179,6 @@ struct Expand {
 void project(const LowRankRun& run) { with_rank(run.rank, Project{run}); }
 void fold(const LowRankRun& run) { with_rank(run.rank, Fold{run}); }
 void expand(const LowRankRun& run) { with_rank(run.rank, Expand{run}); }
-
-#undef SCRIMP_LOAD
 
 }  // namespace
 }  // namespace scrimp

@@ -25,7 +25,7 @@ struct LowRankKernels {
   void (*project)(const LowRankRun&);
   // q_out = pᵀ·m.
   void (*fold)(const LowRankRun&);
-  // g ← p·q, written past the caches.
+  // g ← p·q, past the caches where that pays.
   void (*expand)(const LowRankRun&);
 };
 

@@ -104,6 +104,27 @@ SCRIMP_HD Native<T> load_native(const E* p, T) {
 SCRIMP_HD Native<float> load_native(const float* p, float) { return load_native(p); }
 SCRIMP_HD Native<double> load_native(const double* p, double) { return load_native(p); }
 
+// Past the caches, to a multiple of the register's size.
+template <class V>
+inline void stream_native(void* to, V value) {
+#if defined(__AVX512F__)
+  _mm512_stream_si512(static_cast<__m512i*>(to), (__m512i)value);
+#elif defined(__AVX2__)
+  _mm256_stream_si256(static_cast<__m256i*>(to), (__m256i)value);
+#elif defined(__x86_64__)
+  _mm_stream_si128(static_cast<__m128i*>(to), (__m128i)value);
+#else
+  memcpy(to, &value, sizeof value);
+#endif
+}
+
+// Whoever looks after a barrier sees what was streamed.
+inline void end_streaming() {
+#if defined(__x86_64__)
+  _mm_sfence();
+#endif
+}
+
 template <class T>
 struct Wide {
   static constexpr std::size_t kLanes = 64 / sizeof(T);
@@ -147,6 +168,10 @@ struct Wide {
 
   friend SCRIMP_HD Wide operator+(Wide a, const Wide& b) {
     for (int i = 0; i < kParts; ++i) a.part[i] = a.part[i] + b.part[i];
+    return a;
+  }
+  friend SCRIMP_HD Wide operator-(Wide a, const Wide& b) {
+    for (int i = 0; i < kParts; ++i) a.part[i] = a.part[i] - b.part[i];
     return a;
   }
   friend SCRIMP_HD Wide operator*(Wide a, const Wide& b) {
