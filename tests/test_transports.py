@@ -141,20 +141,22 @@ def compare_framed(comm: Comm) -> None:
 
 def compare_chunks(comm: Comm) -> None:
     """Arrays of many chunks, of codecs that are decoded at the end and of some that are on arrival."""
-    wire, local = Comm(SocketTransport(comm)), Comm(comm.transport, native=False)
+    transport = SocketTransport(comm)
+    early = {"undo": False, "nonfinite": "propagate"}  # decoded on arrival
+    worlds = [(Comm(transport), {}), (Comm(comm.transport, native=False), {}), (Comm(transport), early)]
     for codec, n in itertools.product(["raw", "int4", "rot1", "topk:ratio=0.05"], [3 * 65536, 600_001]):
         x = np.random.default_rng([comm.rank, n]).standard_normal(n).astype(np.float32)
         results, states = [], []
-        for world in (wire, local):
+        for world, how in worlds:
             feedback = None if codec == "raw" else scrimp.ErrorFeedback("ef14")
             for _ in range(2):
                 y = x.copy()
-                world.all_reduce(y, codec=codec, feedback=feedback, name="x", op="sum", step=3)
+                world.all_reduce(y, codec=codec, feedback=feedback, name="x", op="sum", step=3, **how)
             results.append(y.tobytes())
             states.append(feedback and feedback.state_dict())
-        assert results[0] == results[1]
-        assert str(states[0]) == str(states[1])
-    assert wire.usage.wire_bytes == local.usage.wire_bytes
+        assert results[0] == results[1] == results[2]
+        assert str(states[0]) == str(states[1]) == str(states[2])
+    assert len({world.usage.wire_bytes for world, _ in worlds}) == 1
 
 
 def refuse_nonfinite(comm: Comm) -> None:
@@ -177,7 +179,9 @@ def refuse_nonfinite(comm: Comm) -> None:
 
 
 def flip_a_bit(comm: Comm) -> None:
-    for codec, n in [("int4", 1000), ("rot1", 500_000), ("raw", 500_001)]:
+    early = {"undo": False, "nonfinite": "propagate"}
+    cases = [("int4", 1000, {}), ("rot1", 500_000, {}), ("raw", 500_001, {}), ("rot1", 500_000, early)]
+    for codec, n, how in cases:
         transport = SocketTransport(comm)
         world = Comm(transport)
         feedback = None if codec == "raw" else scrimp.ErrorFeedback()
@@ -192,8 +196,8 @@ def flip_a_bit(comm: Comm) -> None:
         payload = scrimp.codec(codec).nbytes(last)
         transport.flip = payload if codec == "raw" else FRAME_NBYTES + 16 + payload
         with pytest.raises(scrimp.CommError, match=r"bytes from rank \d were damaged.*of 'w', slice"):
-            world.all_reduce(x, codec=codec, raw_below=0, name="w", feedback=feedback)
-        assert (x == before).all()
+            world.all_reduce(x, codec=codec, raw_below=0, name="w", feedback=feedback, **how)
+        assert (x == before).all() == (how is not early)  # then what came in time is there already
         if feedback is not None:
             assert not any(r.any() for r in feedback.state_dict()["residuals"].values())
         with pytest.raises(scrimp.CommError, match="the group ended earlier: bytes from"):

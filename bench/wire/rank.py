@@ -56,9 +56,13 @@ class Bucket:
         return True
 
 
-def scrimp_codec(comm: Comm, x: np.ndarray, codec: str, kind: str = "") -> Callable[[], Any]:
+def scrimp_codec(comm: Comm, x: np.ndarray, name: str) -> Callable[[], Any]:
+    """Return a call: codec, kind of feedback after a plus, and perhaps no undo."""
+    words, _, plain = name.partition(" ")
+    codec, _, kind = words.partition("+")
     feedback = scrimp.ErrorFeedback(kind) if kind else None
-    return lambda: comm.all_reduce(x, codec=codec, raw_below=0, feedback=feedback, name="x")
+    how = {"undo": False, "nonfinite": "propagate"} if plain else {}
+    return lambda: comm.all_reduce(x, codec=codec, raw_below=0, feedback=feedback, name="x", **how)
 
 
 def power_hook(x: np.ndarray, rank: int) -> Callable[[], Any]:
@@ -182,8 +186,7 @@ def main() -> None:
         for name in names:
             x = values(n, comm.rank)
             others = torch_contestants(x) if engine == "torch" else mpi_contestants(x)
-            codec, _, kind = name.partition("+")
-            call = others[name]() if name in others else scrimp_codec(comm, x, codec, kind)
+            call = others[name]() if name in others else scrimp_codec(comm, x, name)
             result = timed(comm, call, lambda: comm.usage)
             result["equal"] = len(set(comm.all_gather_bytes(x[:: max(1, n // 4096)].tobytes()))) == 1
             if comm.rank == 0:

@@ -14,8 +14,9 @@ POWER_RATIOS = [
     ("scrimp PowerSGD-1", "PowerSGD-1 hook", 5.0),
     ("scrimp PowerSGD-2", "PowerSGD-2 hook", 14.0),
 ]
+LEAST_RATIOS += [(f"{codec} no-undo", name, least) for codec, name, least in LEAST_RATIOS]
 LINE_RATE = 0.90
-LINE_CODECS = ("raw", "int8", "int4", "rot2", "rot1")
+LINE_CODECS = ("raw", "int8", "int4", "rot2", "rot1", "rot2 no-undo", "rot1 no-undo")
 CPU_MS = ("int4", 60.0)
 MEGABYTES = 256
 

@@ -178,8 +178,8 @@ class Comm:
             travel to their owners as whole multiples of a shared power of two, in 8 bits for codecs of up to
             8, in 16 for those of up to 16, in 32 for "raw" (then float32), and add as integers.
         undo : bool, default True
-            False allows a raw call with `nonfinite="propagate"` that raises CommError to leave x half
-            written: on one machine large arrays then need a third less memory traffic.
+            False allows a call with `nonfinite="propagate"` that raises to leave x half written: on one
+            machine raw arrays need a third less memory traffic, on a wire decoding waits for no other chunk.
 
         Raises
         ------
@@ -216,8 +216,8 @@ class Comm:
         elif self._framed and raw:
             result, judged = pipelined.all_reduce_raw(call, flat, op)
         elif self._framed and pipelined.takes_encoded(chosen, state.kind):
-            propagate = nonfinite == "propagate"
-            judged = pipelined.all_reduce_encoded(call, flat, chosen, op, key, state, propagate)
+            writes = nonfinite == "propagate", undo
+            judged = pipelined.all_reduce_encoded(call, flat, chosen, op, key, state, *writes)
             result = flat
         elif raw:
             result, judged = _c.all_reduce_raw(call, flat, op)

@@ -140,9 +140,12 @@ def _cut(span: Span, chunk: int) -> list[Span]:
 
 
 class _Encoded(_AllReduce):
-    def __init__(self, call: Call, x: Floats, codec: Codec, op: Op, key: Key, state: Residuals) -> None:
+    def __init__(
+        self, call: Call, x: Floats, codec: Codec, op: Op, key: Key, state: Residuals, early: bool
+    ) -> None:
         super().__init__(call, x.size, codec.block)
         self.x, self.codec, self.op, self.key = x, codec, op, key
+        self.early = early  # x may be written while an error could still come
         has_memory = state.kind == "ef14"
         own = self.own[-1][1] - self.own[0][0] if self.own else 0
         self.sent = state.get("sent", x.size) if has_memory else None
@@ -190,9 +193,13 @@ class _Encoded(_AllReduce):
             mine.mark(*(failures[0] if failures else (self.call.rank, begin + failed)))
         for peer in self.peers:
             self._send(flight, 2, peer, mine, whole)
+        if self.early:
+            mine.decode(values)
 
     def take(self, owner: int, i: int) -> None:
-        """Leave it encoded: x is written when all has arrived."""
+        """Decode it, if it is early; else x is written when all has arrived."""
+        if self.early:
+            self.result[owner, i][0].decode(self.x[slice(*self.chunks[owner][i])])
 
     def verdict(self) -> Verdict:
         """Return what all ranks see alike: the flags of all chunks of the result."""
@@ -203,8 +210,8 @@ class _Encoded(_AllReduce):
         return Verdict("finite" if all(encoded.finite for encoded in flags) else "nonfinite")
 
     def write(self) -> None:
-        """Decode the result into x."""
-        for (owner, i), (encoded, _) in self.result.items():
+        """Decode the result into x, if that is not done."""
+        for (owner, i), (encoded, _) in self.result.items() if not self.early else ():
             encoded.decode(self.x[slice(*self.chunks[owner][i])])
 
     def _send(self, flight: Flight, leg: int, peer: int, encoded: Encoded, whole: Bytes) -> None:
@@ -243,10 +250,21 @@ class _Room:
 
 
 def all_reduce_encoded(
-    call: Call, x: Floats, codec: Codec, op: Op, key: Key, state: Residuals, write_nonfinite: bool
+    call: Call,
+    x: Floats,
+    codec: Codec,
+    op: Op,
+    key: Key,
+    state: Residuals,
+    write_nonfinite: bool,
+    undo: bool = True,
 ) -> Verdict:
-    """Replace x[n] and the residuals by what follows, unless the verdict or an error says otherwise."""
-    reduce = _Encoded(call, x, codec, op, key, state)
+    """Replace x[n] and the residuals by what follows, unless the verdict or an error says otherwise.
+
+    Without `undo`, and with `write_nonfinite`, chunks are decoded into x as they arrive: while the link is
+    busy with the next ones, not after all of them. An error then leaves x half written.
+    """
+    reduce = _Encoded(call, x, codec, op, key, state, write_nonfinite and not undo)
     try:
         reduce.run()
     except BaseException:

@@ -136,13 +136,14 @@ class TwoLevelComm(Comm):
 
     def _sum(self, total: NDArray[Any], op: _c.Op, how: dict[str, Any]) -> None:
         """Replace total[n] by the sum (or mean) over all ranks; what is not finite stays so."""
-        self.local.all_reduce(total, op="sum", name=how["name"], nonfinite="propagate")
+        how |= {"op": "sum", "nonfinite": "propagate", "undo": False}  # `total` is nobody else's
+        self.local.all_reduce(total, **{key: how[key] for key in ("op", "nonfinite", "undo", "name")})
         if op == "mean":
             total /= self.size
         failure = b""
         if self._between is not None:
             try:
-                self._between.all_reduce(total, op="sum", nonfinite="propagate", **how)
+                self._between.all_reduce(total, **how)
             except ValueError as error:
                 failure = str(error).encode()
             except CommError:

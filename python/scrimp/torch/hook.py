@@ -201,7 +201,8 @@ def compression_hook(state: CompressionState, bucket: Any) -> Any:
     -------
     torch.futures.Future
         Completed with the averaged buffer. Where a collective fails, `backward()` raises RuntimeError with
-        the text of its CommError (torch keeps no more of it).
+        the text of its CommError (torch keeps no more of it), and the gradients of the bucket are of no use;
+        parameters, and residuals of tensors that were not through, are as before.
     """
     import torch
 
@@ -245,10 +246,10 @@ def _reduce_bucket(comm: Comm, state: CompressionState, jobs: list[Job], step: i
         _reduce_low_rank(comm, state.power, others)
         others = []
     for name, chosen, gradient in others:
-        _reduce_tensor(comm, gradient, chosen, "mean", state.feedback, name, "propagate", step)
+        _reduce_tensor(comm, gradient, chosen, "mean", state.feedback, name, "propagate", step, False)
     if exact:
         flat = torch.cat([gradient.reshape(-1) for _, _, gradient in exact])
-        _reduce_tensor(comm, flat, exact[0][1], "mean", None, "small ones", "propagate", step)
+        _reduce_tensor(comm, flat, exact[0][1], "mean", None, "small ones", "propagate", step, False)
         for part, (_, _, gradient) in zip(flat.split([g.numel() for _, _, g in exact]), exact, strict=True):
             gradient.copy_(part.view_as(gradient))
 
@@ -273,6 +274,7 @@ def _reduce_tensor(
     name: str | None,
     nonfinite: Nonfinite,
     step: int | None,
+    undo: bool,
 ) -> None:
     import torch
 
@@ -283,7 +285,15 @@ def _reduce_tensor(
         host = host.to("cpu", torch.float32 if host.dtype == torch.bfloat16 else host.dtype)
     values: np.ndarray[Any, Any] = host.numpy()
     comm.all_reduce(
-        values, codec=chosen, op=op, feedback=feedback, name=name, raw_below=0, nonfinite=nonfinite, step=step
+        values,
+        codec=chosen,
+        op=op,
+        feedback=feedback,
+        name=name,
+        raw_below=0,
+        nonfinite=nonfinite,
+        step=step,
+        undo=undo,
     )
     if host.data_ptr() != tensor.data_ptr():
         tensor.detach().copy_(host)
@@ -318,4 +328,4 @@ def all_reduce(
     >>> x.tolist()  # doctest: +SKIP
     [1.0, 1.0, 1.0]
     """
-    _reduce_tensor(comm, tensor, _find(codec), op, feedback, name, nonfinite, None)
+    _reduce_tensor(comm, tensor, _find(codec), op, feedback, name, nonfinite, None, True)
