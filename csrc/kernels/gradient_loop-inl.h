@@ -131,7 +131,6 @@ inline void add_rows(const E* const* row, std::size_t n, const T* slope, T* g, s
       (W::load(g + o * d + j) + sum_of_eight(product)).store(g + o * d + j);
     }
   }
-#if defined(__AVX512F__)
   if (j == n) return;
   W x[kBlockRows], product[kBlockRows];
 #pragma GCC unroll 8
@@ -140,17 +139,8 @@ inline void add_rows(const E* const* row, std::size_t n, const T* slope, T* g, s
   for (int o = 0; o < kOutputs; ++o) {
 #pragma GCC unroll 8
     for (std::size_t r = 0; r < kBlockRows; ++r) product[r] = x[r] * factor[o][r];
-    const W sum = W::first(g + o * d + j, n - j) + sum_of_eight(product);
-    store_first(g + o * d + j, n - j, sum.part[0]);
+    (W::first(g + o * d + j, n - j) + sum_of_eight(product)).store_first(g + o * d + j, n - j);
   }
-#else
-  for (; j < n; ++j)
-    for (int o = 0; o < kOutputs; ++o) {
-      T product[kBlockRows];
-      for (std::size_t r = 0; r < kBlockRows; ++r) product[r] = static_cast<T>(row[r][j]) * slope[o * kBlockRows + r];
-      g[o * d + j] += sum_of_eight(product);
-    }
-#endif
 }
 
 void cross_rows(const CrossRun& run) {

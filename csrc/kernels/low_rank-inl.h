@@ -28,11 +28,7 @@ struct First {
   std::size_t count;
 
   Lanes load(const float* x) const { return Lanes::first(x, count); }
-  void store(const Lanes& v, float* x) const {
-    float lane[kLanes];
-    v.store(lane);
-    memcpy(x, lane, count * sizeof(float));
-  }
+  void store(const Lanes& v, float* x) const { v.store_first(x, count); }
 };
 
 // Calls step(lanes, j) for the columns from `begin` to `end`.

@@ -56,17 +56,17 @@ SCRIMP_HD __m512d load_native(const std::int8_t* p, double) {
 SCRIMP_HD __m512d load_native(const float* p, double) { return _mm512_cvtps_pd(_mm256_loadu_ps(p)); }
 // The first n values, fewer than a register holds; the others are 0.
 SCRIMP_HD unsigned first_bits(std::size_t n) { return (1u << n) - 1; }
-SCRIMP_HD __m512 load_first(const float* p, std::size_t n, float) { return _mm512_maskz_loadu_ps(static_cast<__mmask16>(first_bits(n)), p); }
-SCRIMP_HD __m512 load_first(const std::int8_t* p, std::size_t n, float) {
+SCRIMP_HD __m512 load_part(const float* p, std::size_t n, float) { return _mm512_maskz_loadu_ps(static_cast<__mmask16>(first_bits(n)), p); }
+SCRIMP_HD __m512 load_part(const std::int8_t* p, std::size_t n, float) {
   return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_maskz_loadu_epi8(static_cast<__mmask16>(first_bits(n)), p)));
 }
-SCRIMP_HD __m512d load_first(const double* p, std::size_t n, double) { return _mm512_maskz_loadu_pd(static_cast<__mmask8>(first_bits(n)), p); }
-SCRIMP_HD __m512d load_first(const float* p, std::size_t n, double) { return _mm512_cvtps_pd(_mm256_maskz_loadu_ps(static_cast<__mmask8>(first_bits(n)), p)); }
-SCRIMP_HD __m512d load_first(const std::int8_t* p, std::size_t n, double) {
+SCRIMP_HD __m512d load_part(const double* p, std::size_t n, double) { return _mm512_maskz_loadu_pd(static_cast<__mmask8>(first_bits(n)), p); }
+SCRIMP_HD __m512d load_part(const float* p, std::size_t n, double) { return _mm512_cvtps_pd(_mm256_maskz_loadu_ps(static_cast<__mmask8>(first_bits(n)), p)); }
+SCRIMP_HD __m512d load_part(const std::int8_t* p, std::size_t n, double) {
   return _mm512_cvtepi32_pd(_mm256_cvtepi8_epi32(_mm_maskz_loadu_epi8(static_cast<__mmask16>(first_bits(n)), p)));
 }
-SCRIMP_HD void store_first(float* p, std::size_t n, __m512 v) { _mm512_mask_storeu_ps(p, static_cast<__mmask16>(first_bits(n)), v); }
-SCRIMP_HD void store_first(double* p, std::size_t n, __m512d v) { _mm512_mask_storeu_pd(p, static_cast<__mmask8>(first_bits(n)), v); }
+SCRIMP_HD void store_part(float* p, std::size_t n, __m512 v) { _mm512_mask_storeu_ps(p, static_cast<__mmask16>(first_bits(n)), v); }
+SCRIMP_HD void store_part(double* p, std::size_t n, __m512d v) { _mm512_mask_storeu_pd(p, static_cast<__mmask8>(first_bits(n)), v); }
 #elif defined(__AVX2__)
 SCRIMP_HD __m256 load_native(const std::int8_t* p, float) {
   return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
@@ -77,6 +77,42 @@ SCRIMP_HD __m256d load_native(const std::int8_t* p, double) {
   return _mm256_cvtepi32_pd(_mm_cvtepi8_epi32(_mm_cvtsi32_si128(four)));
 }
 SCRIMP_HD __m256d load_native(const float* p, double) { return _mm256_cvtps_pd(_mm_loadu_ps(p)); }
+// -1 in the first n lanes of 32 bits, or of 64.
+SCRIMP_HD __m256i first_words(std::size_t n) {
+  const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+  return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(n)), lane);
+}
+SCRIMP_HD __m256i first_pairs(std::size_t n) {
+  return _mm256_cmpgt_epi64(_mm256_set1_epi64x(static_cast<long long>(n)), _mm256_setr_epi64x(0, 1, 2, 3));
+}
+// The first n <= 8 codes, the others 0, without a look at what lies behind them.
+SCRIMP_HD __m128i first_codes(const std::int8_t* p, std::size_t n) {
+  std::uint64_t codes = 0;
+  if (n >= 8) return _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p));
+  if (n >= 4) {  // two fours that overlap
+    std::uint32_t low, high;
+    memcpy(&low, p, sizeof low);
+    memcpy(&high, p + n - 4, sizeof high);
+    codes = low | static_cast<std::uint64_t>(high) << (8 * (n - 4));
+  } else {
+    for (std::size_t i = 0; i < n; ++i) codes |= static_cast<std::uint64_t>(static_cast<std::uint8_t>(p[i])) << (8 * i);
+  }
+  return _mm_cvtsi64_si128(static_cast<long long>(codes));
+}
+// The first n values, as many as a register holds at most; the others are 0.
+SCRIMP_HD __m256 load_part(const float* p, std::size_t n, float) { return _mm256_maskload_ps(p, first_words(n)); }
+SCRIMP_HD __m256 load_part(const std::int8_t* p, std::size_t n, float) {
+  return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(first_codes(p, n)));
+}
+SCRIMP_HD __m256d load_part(const double* p, std::size_t n, double) { return _mm256_maskload_pd(p, first_pairs(n)); }
+SCRIMP_HD __m256d load_part(const float* p, std::size_t n, double) {
+  return _mm256_cvtps_pd(_mm_maskload_ps(p, _mm256_castsi256_si128(first_words(n))));
+}
+SCRIMP_HD __m256d load_part(const std::int8_t* p, std::size_t n, double) {
+  return _mm256_cvtepi32_pd(_mm_cvtepi8_epi32(first_codes(p, n)));
+}
+SCRIMP_HD void store_part(float* p, std::size_t n, __m256 v) { _mm256_maskstore_ps(p, first_words(n), v); }
+SCRIMP_HD void store_part(double* p, std::size_t n, __m256d v) { _mm256_maskstore_pd(p, first_pairs(n), v); }
 #elif defined(__SSE4_1__)
 SCRIMP_HD __m128 load_native(const std::int8_t* p, float) {
   int four;
@@ -154,7 +190,12 @@ struct Wide {
   static SCRIMP_HD Wide first(const E* p, std::size_t n) {
 #if defined(__AVX512F__)
     Wide v;
-    v.part[0] = load_first(p, n, T{});
+    v.part[0] = load_part(p, n, T{});
+    return v;
+#elif defined(__AVX2__)
+    Wide v;
+    v.part[0] = load_part(p, n, T{});
+    v.part[1] = n > kStep ? load_part(p + kStep, n - kStep, T{}) : Native<T>{};
     return v;
 #else
     T values[kLanes] = {};
@@ -164,6 +205,19 @@ struct Wide {
   }
   SCRIMP_HD void store(T* p) const {
     for (int i = 0; i < kParts; ++i) memcpy(p + i * kStep, &part[i], sizeof part[i]);  // whole registers
+  }
+  // The first n < kLanes values.
+  SCRIMP_HD void store_first(T* p, std::size_t n) const {
+#if defined(__AVX512F__)
+    store_part(p, n, part[0]);
+#elif defined(__AVX2__)
+    store_part(p, n, part[0]);
+    if (n > kStep) store_part(p + kStep, n - kStep, part[1]);
+#else
+    T values[kLanes];
+    store(values);
+    memcpy(p, values, n * sizeof(T));
+#endif
   }
 
   friend SCRIMP_HD Wide operator+(Wide a, const Wide& b) {
