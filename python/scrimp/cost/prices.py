@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tomllib
 from dataclasses import asdict, dataclass, fields
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -75,14 +76,18 @@ class Prices:
         >>> "example" in Prices.load().name
         True
         """
-        if path is None:
-            shipped = resources.files("scrimp.cost") / "prices.toml"
-            return _from_document(tomllib.loads(shipped.read_text(encoding="utf-8")), "prices.toml")
-        return _from_document(_read(Path(path)), str(path))
+        return _shipped() if path is None else _from_document(_read(Path(path)), str(path))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as a plain dict, for JSON."""
         return asdict(self)
+
+
+@cache
+def _shipped() -> Prices:
+    """Read them once: every fit has a bill."""
+    shipped = resources.files("scrimp.cost") / "prices.toml"
+    return _from_document(tomllib.loads(shipped.read_text(encoding="utf-8")), "prices.toml")
 
 
 _TEXT = ("name", "source", "date")

@@ -65,12 +65,13 @@ class Factor:
         return scaled if self.lower is None else np.asarray(self.lower.T @ scaled)
 
     def _triangular(self, b: Matrix, transposed: bool) -> Matrix:
-        from scipy.linalg import solve_triangular
+        # solve_triangular takes 40 µs to call it, as long as half a mini-batch
+        from scipy.linalg.lapack import dtrtrs
 
-        if self.lower is None:
+        if self.lower is None or not b.size:
             return b
-        matrix = self.lower.T if transposed else self.lower
-        return np.asarray(solve_triangular(matrix, b, lower=not transposed, check_finite=False))
+        x, _ = dtrtrs(self.lower.T, b, lower=0, trans=0 if transposed else 1)  # pivots are above 0
+        return np.asarray(x)
 
     def smallest_pivot(self) -> float:
         """Return the least pivot: the least eigenvalue at unit diagonal is not above it."""

@@ -65,13 +65,20 @@ class LinearObjective:
 
     def __call__(self, u: Matrix, rows: tuple[Any, ...]) -> tuple[float, Matrix]:
         """Return value and gradient."""
-        return self.from_total(u, self.leaf_sums(u, rows, 0).total(), len(rows[1]))
+        w, intercept = self.weights(u)
+        return self._from_total(w, self._leaf_sums(w, intercept, rows, 0).total(), len(rows[1]))
 
     def leaf_sums(self, u: Matrix, rows: tuple[Any, ...], first_row: int) -> TreeSum:
         """Return the sums over some rows that `from_total` wants of all, by leaves."""
+        return self._leaf_sums(*self.weights(u), rows, first_row)
+
+    def from_total(self, u: Matrix, total: Matrix, n: int) -> tuple[float, Matrix]:
+        """Return value and gradient, given the sums over n rows."""
+        return self._from_total(self.weights(u)[0], total, n)
+
+    def _leaf_sums(self, w: Matrix, intercept: Matrix, rows: tuple[Any, ...], first_row: int) -> TreeSum:
         x, y, *weight = rows
         x = x.matrix if isinstance(x, CodeRows) else x
-        w, intercept = self.weights(u)
         if not len(y):
             return TreeSum(w.size + w.shape[1] + 2, {})
         return gradient_sums(
@@ -87,15 +94,13 @@ class LinearObjective:
             threads=self.threads,
         )
 
-    def from_total(self, u: Matrix, total: Matrix, n: int) -> tuple[float, Matrix]:
-        """Return value and gradient, given the sums over n rows."""
-        w, _ = self.weights(u)
+    def _from_total(self, w: Matrix, total: Matrix, n: int) -> tuple[float, Matrix]:
         d, k = w.shape
         mean = total / n
         g0 = mean[d * k : d * k + k]
         g = mean[: d * k].reshape(d, k) - np.outer(self.mean, g0) + self.penalty * w
         value = float(mean[-2]) + 0.5 * float((self.penalty * (w * w)).sum())
-        return value, self._in_units(np.vstack([g, g0]) if self.bias else g)
+        return value, self._in_units(np.concatenate([g, g0[None]]) if self.bias else g)
 
     def weights(self, u: Matrix) -> tuple[Matrix, Matrix]:
         """Return the coefficients float64[d, k] and intercepts float64[k] that u stands for."""
@@ -103,7 +108,7 @@ class LinearObjective:
         if self._are_joint:
             theta = self.units.half_solve_transposed(wide.reshape(-1, 1)).reshape(wide.shape)
         else:
-            theta = np.vstack([self.units.half_solve_transposed(wide[:d]), wide[d:]])
+            theta = np.concatenate([self.units.half_solve_transposed(wide[:d]), wide[d:]])
         w = theta[:d]
         return w, self.centre - self.mean @ w + (theta[d] if self.bias else 0.0)
 
@@ -148,7 +153,7 @@ class LinearObjective:
         if self._are_joint:
             return self.units.half_solve(g.reshape(-1, 1)).reshape(g.shape)
         d = len(self.mean)
-        return np.vstack([self.units.half_solve(g[:d]), g[d:]])
+        return np.concatenate([self.units.half_solve(g[:d]), g[d:]])
 
 
 @dataclass(frozen=True, slots=True)

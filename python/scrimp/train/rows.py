@@ -33,10 +33,16 @@ def count_rows(data: Any) -> int:
 def take_rows(data: Any, rows: Rows) -> Any:
     """Return the same structure with some of the rows: views for a slice, copies for indices."""
     if isinstance(data, dict):
-        return {key: a[rows] for key, a in data.items()}
+        return {key: _take(a, rows) for key, a in data.items()}
     if isinstance(data, (tuple, list)):
-        return type(data)([a[rows] for a in data])
-    return data[rows]
+        return type(data)([_take(a, rows) for a in data])
+    return _take(data, rows)
+
+
+def _take(a: Any, rows: Rows) -> Any:
+    if isinstance(a, np.ndarray) and isinstance(rows, np.ndarray):
+        return a.take(rows, axis=0)  # as a[rows], in half the time
+    return a[rows]
 
 
 @dataclass(frozen=True, slots=True)
