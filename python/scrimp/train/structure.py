@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,7 +47,7 @@ class Structure:
     @property
     def size(self) -> int:
         """Number of values in the vector."""
-        return sum(int(np.prod(shape)) for shape in self.shapes)
+        return sum(math.prod(shape) for shape in self.shapes)
 
     def flatten(self, w: Any, out: Vector | None = None) -> Vector:
         """Copy all arrays into one vector, in order."""
@@ -65,7 +66,7 @@ class Structure:
         """Return views of the vector in the structure of `w0`."""
         views, start = [], 0
         for shape in self.shapes:
-            size = int(np.prod(shape))
+            size = math.prod(shape)
             views.append(vector[start : start + size].reshape(shape))
             start += size
         if self.kind is np.ndarray:
