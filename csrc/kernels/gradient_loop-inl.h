@@ -198,13 +198,22 @@ inline void add_rows(const E* const* row, std::size_t n, const T* slope, T* g, s
 #endif
 }
 
+// A square of eight rows and kCrossColumns columns is widened once for all outputs.
 void cross_rows(const CrossRun& run) {
-  double y[kBlockRows];
+  constexpr std::size_t kCrossColumns = 128;
+  double x[kBlockRows][kCrossColumns], y[kBlockRows];
+  const double* row[kBlockRows];
+  for (std::size_t r = 0; r < kBlockRows; ++r) row[r] = x[r];
   for (std::size_t i = 0; i < run.n; i += kBlockRows) {
     const RowBlock<std::int8_t> block(run.x, run.stride, i, run.n);
-    for (std::size_t o = 0; o < run.k; ++o) {
-      for (std::size_t r = 0; r < kBlockRows; ++r) y[r] = r < block.n ? run.y[(i + r) * run.k + o] : 0.0;
-      add_rows<1, std::int8_t, double>(block.row, run.d, y, run.out + o * run.d, run.d);
+    for (std::size_t j = 0; j < run.d; j += kCrossColumns) {
+      const std::size_t n = run.d - j < kCrossColumns ? run.d - j : kCrossColumns;
+      for (std::size_t r = 0; r < kBlockRows; ++r)
+        for (std::size_t c = 0; c < n; ++c) x[r][c] = static_cast<double>(block.row[r][j + c]);
+      for (std::size_t o = 0; o < run.k; ++o) {
+        for (std::size_t r = 0; r < kBlockRows; ++r) y[r] = r < block.n ? run.y[(i + r) * run.k + o] : 0.0;
+        add_rows<1, double, double>(row, n, y, run.out + o * run.d + j, run.d);
+      }
     }
   }
 }
