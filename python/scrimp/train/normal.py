@@ -203,11 +203,15 @@ def _solve_by_sample(options: NormalOptions, step: int) -> Questions:
     """
     often = np.array(float(step))
     low, high, integral = yield Ask("sample_ranges", (often,))
+    d, span = len(low), high - low
+    how = f"Gram of one row in {step}, in int8, as preconditioner"
+    nothing = NormalSolution(np.zeros((d, 0)), low, np.zeros(0), span, how, 0, np.inf, d)
+    if not (low < high).all():
+        return nothing
     gram = yield Ask("sampled_gram", (np.array(8.0), often, low, high, integral))
-    problem, d = Centred.of(gram, options), len(low)
-    scatter, how = problem.scatter(), f"Gram of one row in {step}, in int8, as preconditioner"
-    nothing = NormalSolution(np.zeros((d, 0)), gram.mean, gram.y_mean, scatter, how, 1, np.inf, d)
-    if (scatter < step * EVEN * (high - low) ** 2).any() or not problem.used.all():
+    problem = Centred.of(gram, options)
+    scatter, nothing = problem.scatter(), nothing._replace(n_iter=1)
+    if (scatter < step * EVEN * span**2).any() or not problem.used.all():
         return nothing
     solver = Solver.of(problem)
     if solver is None or (not options.alpha.all() and solver.smallest_pivot() < SURELY_REGULAR):

@@ -27,6 +27,8 @@ from scrimp.matrix.ranges import LARGEST
 from scrimp.train.dense import Matrix
 from scrimp.train.refinement import Ask
 
+SOME_ROWS, SOME_OF = 2048, 64  # at least so many rows of a sample, or one of so many, show what is rare
+
 
 class SharedRows:
     """The leaves of rows that one rank reads, and sums over the rows of all ranks.
@@ -102,8 +104,15 @@ class SharedRows:
         return SharedRows(self.comm, X[::step], y[::step], None, self._seed, self._threads)
 
     def sample_ranges(self, step: int) -> tuple[Matrix, Matrix, Matrix]:
-        """Return the least and largest values of every `step`-th row, and whether all are integers."""
-        found = self.every(step)._ranges()
+        """Return the least and largest values of every `step`-th row, and whether all are integers.
+
+        Where a few of these rows hold a column constant, what they say: it is too rare for a sample.
+        """
+        X, n_sample = self._whole[0], -(-self.n // step)
+        apart = max(1, min(n_sample // SOME_ROWS, SOME_OF))
+        found = column_ranges(X[:: step * apart], threads=self._threads)
+        if (found.low < found.high).all():
+            found = self.every(step)._ranges()
         return found.low, found.high, found.integral.astype(np.float64)
 
     def sampled_gram(self, bits: int, step: int, low: Matrix, high: Matrix, integral: Matrix) -> Gram:
