@@ -9,6 +9,8 @@ import scrimp
 from scrimp.errors import InputError
 from scrimp.linear_model import LinearRegression, Ridge
 from scrimp.train import normal
+from scrimp.train.refinement import System, refine_by_sample
+from scrimp.train.sampling import choose_step
 
 N, D = 30_000, 12
 
@@ -16,8 +18,7 @@ N, D = 30_000, 12
 @pytest.fixture(autouse=True)
 def small_samples(monkeypatch):
     """Of each 3rd row of these few columns."""
-    monkeypatch.setattr(normal, "SAMPLE_COLUMNS", 2)
-    monkeypatch.setattr(normal, "SAMPLE_ROWS", N // D // 3)
+    monkeypatch.setattr(normal, "choose_step", lambda *_: 3)
 
 
 @pytest.fixture(scope="module")
@@ -51,15 +52,18 @@ def test_a_sample_solves_for_all_rows(rows, alpha, intercept):
     assert "one row in 3," in model.solver_
     assert relative(model.coef_, coef) < 1e-6
     assert np.abs(model.intercept_ - b).max() < 1e-5 * np.abs(y).max()
-    assert 3 <= model.n_iter_ <= 1 + normal.SAMPLE_PASSES
+    assert 3 <= model.n_iter_ <= 1 + normal.SAMPLE_PASSES + normal.passes_of(3, N, D, 1e-6)
 
 
 def fit_on_ranks(comm, x, y):
     """Fit on the ranks of comm, by a sample."""
-    normal.SAMPLE_COLUMNS, normal.SAMPLE_ROWS = 2, N // D // 3
-    found = normal.solve_normal(comm, x, y, None, normal.NormalOptions(np.ones(2), threads=1))
-    assert "one row in 3," in found.how
-    return found.w.tobytes() + found.mean.tobytes() + found.y_mean.tobytes()
+    normal.choose_step = lambda *_: 3
+    said = b""
+    for columns in (x, x[:, 2:]):
+        found = normal.solve_normal(comm, columns, y, None, normal.NormalOptions(np.ones(2), threads=1))
+        assert "one row in 3," in found.how
+        said += found.w.tobytes() + found.mean.tobytes() + found.y_mean.tobytes()
+    return said
 
 
 def test_every_number_of_workers_gives_the_same_bits(rows):
@@ -102,3 +106,62 @@ def test_who_asks_for_something_else_gets_no_sample(rows, change):
     x, y = rows
     assert "one row in 3," not in Ridge(**change, tol=1e-4).fit(x, y).solver_
     assert "one row in 3," not in Ridge().fit(x, y, sample_weight=np.ones(N)).solver_
+
+
+def asked(monkeypatch):
+    """Note what is asked of the rows."""
+    answer, said = normal.SharedRows.answer, []
+
+    def noted(rows, ask):
+        said.append(ask.what)
+        return answer(rows, ask)
+
+    monkeypatch.setattr(normal.SharedRows, "answer", noted)
+    return said
+
+
+def test_a_sample_needs_one_pass_in_float64(rows, monkeypatch):
+    x, y = rows[0][:, 2:], rows[1]
+    said = asked(monkeypatch)
+    model = Ridge().fit(x, y)
+    assert relative(model.coef_, exact(x, y, 1.0)[0]) < 1e-6
+    assert said.count("quick_residual") == said.count("residual") == 1
+    assert "product" not in said
+
+
+def test_columns_far_from_zero_are_not_multiplied_in_float32(rows, monkeypatch):
+    """One is 3,000 standard deviations away."""
+    said = asked(monkeypatch)
+    assert "one row in 3," in Ridge().fit(*rows).solver_
+    assert not any(what.startswith("quick") for what in said)
+
+
+def test_what_float32_leaves_is_done_in_float64():
+    """Products that are 1 % off are not trusted: the residual says so."""
+    rng = np.random.default_rng(5)
+    root = rng.normal(size=(400, 9))
+    a, b = root.T @ root, rng.normal(size=(9, 2))
+    start, rate = np.linalg.solve(a + 5 * np.eye(9), b), 0.02
+    system = System(np.zeros(2), lambda r: np.linalg.solve(a + 5 * np.eye(9), r), np.ones(9))
+    for off in (1.0, 1.01):
+        questions, said = refine_by_sample(start, system, 1e-9, 20, rate), []
+        ask = next(questions)
+        while True:
+            said.append(ask.what)
+            by = off if ask.what.startswith("quick") else 1.0
+            try:
+                ask = questions.send(by * a @ ask.values[0] - (b if "residual" in ask.what else 0.0))
+            except StopIteration as end:
+                found = end.value
+                break
+        assert np.abs(found.w / np.linalg.solve(a, b) - 1).max() < 1e-8
+        assert found.n_iter == len(said)
+        assert ("product" in said) == (off > 1)
+
+
+def test_the_step_follows_the_costs():
+    assert choose_step(5000, 100, 1, 1e-6) == 1  # too few values
+    assert choose_step(10**6, 256, 1, 1e-6) == 6
+    assert choose_step(10**6, 256, 1, 1e-12) < 6  # more passes, a better preconditioner
+    assert choose_step(10**6, 256, 10, 1e-6) < 6  # dearer passes
+    assert choose_step(40_000, 1000, 1, 1e-6) == 1  # 40 rows a column

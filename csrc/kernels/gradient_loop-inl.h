@@ -74,6 +74,48 @@ inline void dot_rows(const E* const* row, std::size_t d, std::ptrdiff_t ahead, c
   }
 }
 
+// lanes[o][r] += row[r][j]·w[o][j] over n columns; the outputs of w are d apart. What lies `ahead` elements ahead, unless that
+// is 0, is fetched to the second-level cache.
+template <int kRows, int kOutputs, class E, class T>
+inline void add_tile(const E* const* row, std::size_t n, std::ptrdiff_t ahead, const T* w, std::size_t d, Wide<T>* lanes) {
+  using W = Wide<T>;
+  W sum[kOutputs * kRows];
+#pragma GCC unroll 16
+  for (int i = 0; i < kOutputs * kRows; ++i) sum[i] = lanes[i];
+  std::size_t j = 0;
+  for (; j + W::kLanes <= n; j += W::kLanes) {
+    if (ahead)
+#pragma GCC unroll 8
+      for (int r = 0; r < kRows; ++r) __builtin_prefetch(row[r] + j + ahead, 0, 2);
+#pragma GCC unroll 4
+    for (int p = 0; p < W::kParts; ++p) {
+      const std::size_t at = j + static_cast<std::size_t>(p) * W::kStep;
+      Native<T> x[kRows];
+#pragma GCC unroll 8
+      for (int r = 0; r < kRows; ++r) x[r] = loaded_once(load_native(row[r] + at, T{}));
+#pragma GCC unroll 4
+      for (int o = 0; o < kOutputs; ++o) {
+        const Native<T> wj = loaded_once(load_native(w + o * d + at));
+#pragma GCC unroll 8
+        for (int r = 0; r < kRows; ++r) sum[o * kRows + r].part[p] = sum[o * kRows + r].part[p] + x[r] * wj;
+      }
+    }
+  }
+  if (j < n) {
+    W x[kRows];
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r) x[r] = W::first(row[r] + j, n - j);
+#pragma GCC unroll 4
+    for (int o = 0; o < kOutputs; ++o) {
+      const W wj = W::first(w + o * d + j, n - j);
+#pragma GCC unroll 8
+      for (int r = 0; r < kRows; ++r) sum[o * kRows + r] = sum[o * kRows + r] + x[r] * wj;
+    }
+  }
+#pragma GCC unroll 16
+  for (int i = 0; i < kOutputs * kRows; ++i) lanes[i] = sum[i];
+}
+
 // How far ahead rows are fetched: the next eight, and 8 KB of short ones.
 template <class E>
 inline std::ptrdiff_t rows_ahead(std::size_t d, std::ptrdiff_t stride) {
@@ -114,42 +156,64 @@ constexpr int kAddOutputs = kNativeBytes == 64 ? 2 : 1;
 template <int kOutputs, class E, class T>
 inline void add_rows(const E* const* row, std::size_t n, const T* slope, T* g, std::size_t d) {
   using W = Wide<T>;
-  W factor[kOutputs][kBlockRows];
+  Native<T> factor[kOutputs][kBlockRows];
 #pragma GCC unroll 2
   for (int o = 0; o < kOutputs; ++o)
 #pragma GCC unroll 8
-    for (std::size_t r = 0; r < kBlockRows; ++r) factor[o][r] = W::all(slope[o * kBlockRows + r]);
-  std::size_t j = 0;
-  for (; j + W::kLanes <= n; j += W::kLanes) {
-    W x[kBlockRows], product[kBlockRows];
+    for (std::size_t r = 0; r < kBlockRows; ++r) factor[o][r] = slope[o * kBlockRows + r] - Native<T>{};
+  const E* at[kBlockRows];  // in registers: `row` might be what the stores to g change
 #pragma GCC unroll 8
-    for (std::size_t r = 0; r < kBlockRows; ++r) x[r] = W::load(row[r] + j);
+  for (std::size_t r = 0; r < kBlockRows; ++r) at[r] = row[r];
+  std::size_t j = 0;
+  for (; j + W::kStep <= n; j += W::kStep) {
+    Native<T> x[kBlockRows], product[kBlockRows];
+#pragma GCC unroll 8
+    for (std::size_t r = 0; r < kBlockRows; ++r) x[r] = load_native(at[r] + j, T{});
 #pragma GCC unroll 2
     for (int o = 0; o < kOutputs; ++o) {
 #pragma GCC unroll 8
       for (std::size_t r = 0; r < kBlockRows; ++r) product[r] = x[r] * factor[o][r];
-      (W::load(g + o * d + j) + sum_of_eight(product)).store(g + o * d + j);
+      const Native<T> sum = load_native(g + o * d + j) + sum_of_eight(product);
+      memcpy(g + o * d + j, &sum, sizeof sum);
     }
   }
+#if defined(__AVX2__)
   if (j == n) return;
-  W x[kBlockRows], product[kBlockRows];
+  Native<T> x[kBlockRows], product[kBlockRows];
 #pragma GCC unroll 8
-  for (std::size_t r = 0; r < kBlockRows; ++r) x[r] = W::first(row[r] + j, n - j);
+  for (std::size_t r = 0; r < kBlockRows; ++r) x[r] = load_part(at[r] + j, n - j, T{});
 #pragma GCC unroll 2
   for (int o = 0; o < kOutputs; ++o) {
 #pragma GCC unroll 8
     for (std::size_t r = 0; r < kBlockRows; ++r) product[r] = x[r] * factor[o][r];
-    (W::first(g + o * d + j, n - j) + sum_of_eight(product)).store_first(g + o * d + j, n - j);
+    store_part(g + o * d + j, n - j, load_part(g + o * d + j, n - j, T{}) + sum_of_eight(product));
   }
+#else
+  for (; j < n; ++j)
+    for (int o = 0; o < kOutputs; ++o) {
+      T product[kBlockRows];
+      for (std::size_t r = 0; r < kBlockRows; ++r) product[r] = static_cast<T>(row[r][j]) * slope[o * kBlockRows + r];
+      g[o * d + j] += sum_of_eight(product);
+    }
+#endif
 }
 
+// A square of eight rows and kCrossColumns columns is widened once for all outputs.
 void cross_rows(const CrossRun& run) {
-  double y[kBlockRows];
+  constexpr std::size_t kCrossColumns = 128;
+  double x[kBlockRows][kCrossColumns], y[kBlockRows];
+  const double* row[kBlockRows];
+  for (std::size_t r = 0; r < kBlockRows; ++r) row[r] = x[r];
   for (std::size_t i = 0; i < run.n; i += kBlockRows) {
     const RowBlock<std::int8_t> block(run.x, run.stride, i, run.n);
-    for (std::size_t o = 0; o < run.k; ++o) {
-      for (std::size_t r = 0; r < kBlockRows; ++r) y[r] = r < block.n ? run.y[(i + r) * run.k + o] : 0.0;
-      add_rows<1, std::int8_t, double>(block.row, run.d, y, run.out + o * run.d, run.d);
+    for (std::size_t j = 0; j < run.d; j += kCrossColumns) {
+      const std::size_t n = run.d - j < kCrossColumns ? run.d - j : kCrossColumns;
+      for (std::size_t r = 0; r < kBlockRows; ++r)
+        for (std::size_t c = 0; c < n; ++c) x[r][c] = static_cast<double>(block.row[r][j + c]);
+      for (std::size_t o = 0; o < run.k; ++o) {
+        for (std::size_t r = 0; r < kBlockRows; ++r) y[r] = r < block.n ? run.y[(i + r) * run.k + o] : 0.0;
+        add_rows<1, double, double>(row, n, y, run.out + o * run.d + j, run.d);
+      }
     }
   }
 }
@@ -222,38 +286,71 @@ inline double slopes_of(const GradientRun<E, T>& run, std::size_t i, std::size_t
 // while the rows of a group come from the second.
 template <class E, class T>
 struct FloatRows {
-  static constexpr std::size_t kBlock = kBlockRows;
+  static constexpr std::size_t kBlock = kBlockRows, kChunkOutputs = 16, kChunkColumns = 512 / sizeof(T);
   const GradientRun<E, T>& run;
 
   // z[block][o][r] of n rows from row i on.
   void multiply(std::size_t i, std::size_t n, T* z) const {
-    for (std::size_t o = 0; o < run.k; o += kTileOutputs)
-      for (std::size_t b = 0; b < n; b += kBlockRows)
-        dot_block(RowBlock<E>(run.x, run.stride, i + b, run.n).row, run.d, rows_ahead<E>(run.d, run.stride),
-                  run.k - o < kTileOutputs ? run.k - o : kTileOutputs, run.w + o * run.d, z + b * run.k + o * kBlockRows);
+    for (std::size_t b = 0; b < n; b += kBlockRows) {
+      const RowBlock<E> block(run.x, run.stride, i + b, run.n);
+      std::size_t o = 0;
+      for (; o + kTileOutputs <= run.k; o += kChunkOutputs) multiply_tiles(block.row, o, z + b * run.k + o * kBlockRows);
+      o = run.k / kTileOutputs * kTileOutputs;
+      if (o < run.k) dot_block(block.row, run.d, rows_ahead<E>(run.d, run.stride), run.k - o, run.w + o * run.d, z + b * run.k + o * kBlockRows);
+    }
   }
 
-  // Several outputs: a square of rows and columns in a quarter of the first-level cache is added to all of them.
-  void add(std::size_t i, std::size_t n, const T* slope) const {
-    const std::size_t rows = run.k == 1 ? n : 32, columns = run.k == 1 ? run.d : 512 / sizeof(E);
-    for (std::size_t b = 0; b < n; b += rows)
-      for (std::size_t j = 0; j < run.d; j += columns) {
-        const Square square{i, b, n - b < rows ? n : b + rows, j, run.d - j < columns ? run.d - j : columns};
-        std::size_t o = 0;
-        for (; o + kAddOutputs <= run.k; o += kAddOutputs) add_square<kAddOutputs>(square, o, slope);
-        for (; o < run.k; ++o) add_square<1>(square, o, slope);
+  // Whole tiles of up to kChunkOutputs outputs from output o on: a square of rows and columns in the first-level cache meets
+  // all of them, their lanes wait in memory for the next columns.
+  void multiply_tiles(const E* const* row, std::size_t o, T* z) const {
+    using W = Wide<T>;
+    const std::size_t left = (run.k - o) / kTileOutputs * kTileOutputs, n_outputs = left < kChunkOutputs ? left : kChunkOutputs;
+    W lanes[kChunkOutputs * kBlockRows];
+    for (std::size_t p = 0; p < n_outputs * kBlockRows; ++p) lanes[p] = W::zero();
+    for (std::size_t j = 0; j < run.d; j += kChunkColumns) {
+      const std::size_t n = run.d - j < kChunkColumns ? run.d - j : kChunkColumns;
+      for (std::size_t r = 0; r < kBlockRows; r += kTileRows) {
+        const E* part[kTileRows];
+        for (std::size_t t = 0; t < kTileRows; ++t) part[t] = row[r + t] + j;
+        for (std::size_t p = 0; p < n_outputs; p += kTileOutputs)
+          add_tile<kTileRows, kTileOutputs>(part, n, o + p == 0 ? kBlockRows * run.stride : 0, run.w + (o + p) * run.d + j, run.d,
+                                            lanes + p * kBlockRows + r * kTileOutputs);
       }
+    }
+    for (std::size_t p = 0; p < n_outputs; p += kTileOutputs)
+      for (std::size_t r = 0; r < kBlockRows; r += kTileRows)
+        for (std::size_t q = 0; q < kTileOutputs; ++q)
+          for (std::size_t t = 0; t < kTileRows; ++t)
+            z[(p + q) * kBlockRows + r + t] = sum_of_lanes(lanes[p * kBlockRows + r * kTileOutputs + q * kTileRows + t]);
   }
 
-  struct Square {
-    std::size_t i, begin, end, j, width;  // rows i + begin … i + end, columns j … j + width
-  };
+  // Several outputs: a square of rows and columns in half of the first-level cache is added to all of them.
+  void add(std::size_t i, std::size_t n, const T* slope) const {
+    if (run.k == 1) {
+      for (std::size_t b = 0; b < n; b += kBlockRows)
+        add_rows<1>(RowBlock<E>(run.x, run.stride, i + b, run.n).row, run.d, slope + b, run.g, run.d);
+      return;
+    }
+    constexpr std::size_t kColumns = 512 / sizeof(E);
+    for (std::size_t b = 0; b < n; b += kSquareRows)
+      for (std::size_t j = 0; j < run.d; j += kColumns)
+        add_square(i + b, n - b < kSquareRows ? n - b : kSquareRows, j, run.d - j < kColumns ? run.d - j : kColumns, slope + b * run.k);
+  }
 
-  template <int kOutputs>
-  void add_square(const Square& at, std::size_t o, const T* slope) const {
-    for (std::size_t b = at.begin; b < at.end; b += kBlockRows)
-      add_rows<kOutputs>(RowBlock<E>(run.x + at.j, run.stride, at.i + b, run.n).row, at.width, slope + b * run.k + o * kBlockRows,
-                         run.g + o * run.d + at.j, run.d);
+  static constexpr std::size_t kSquareRows = 32;
+
+  // Rows i … i + n, columns j … j + width.
+  void add_square(std::size_t i, std::size_t n, std::size_t j, std::size_t width, const T* slope) const {
+    const E* row[kSquareRows];
+    for (std::size_t b = 0; b < n; b += kBlockRows)
+      memcpy(row + b, RowBlock<E>(run.x + j, run.stride, i + b, run.n).row, kBlockRows * sizeof *row);
+    std::size_t o = 0;
+    for (; o + kAddOutputs <= run.k; o += kAddOutputs)
+      for (std::size_t b = 0; b < n; b += kBlockRows)
+        add_rows<kAddOutputs>(row + b, width, slope + b * run.k + o * kBlockRows, run.g + o * run.d + j, run.d);
+    for (; o < run.k; ++o)
+      for (std::size_t b = 0; b < n; b += kBlockRows)
+        add_rows<1>(row + b, width, slope + b * run.k + o * kBlockRows, run.g + o * run.d + j, run.d);
   }
 };
 

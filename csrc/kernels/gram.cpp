@@ -8,7 +8,7 @@
 namespace scrimp {
 namespace {
 
-constexpr std::size_t kPanelRows = 64;
+constexpr std::size_t kPanelRows = 2 * kGramRows;
 
 // Rows begin … begin+n of (x − shift, y, 1) as float64, padded with zeros to `width`; and the same times the weights.
 class AugmentedRows {
@@ -73,14 +73,14 @@ void gram_leaves(const GramArgs& args, double* out) {
   parallel_for(n_leaves(n), 1, choose_threads(args.threads, n * args.x.d * sizeof(double)), [&](std::size_t first, std::size_t last) {
     AugmentedRows rows(args);
     const std::size_t m = rows.columns(), width = rows.width();
-    std::vector<double> c(width * width);
+    std::vector<double> c(width * width), scratch(2 * kPanelRows * width);
     for (std::size_t l = first; l < last; ++l) {
       std::fill(c.begin(), c.end(), 0.0);
       const std::size_t end = std::min(n, (l + 1) * kLeafRows);
       for (std::size_t i = l * kLeafRows; i < end; i += kPanelRows) {
         const std::size_t count = std::min(kPanelRows, end - i);
         rows.read(i, count);
-        kernels.gram({rows.weighted(), rows.plain(), count, width, c.data()});
+        kernels.gram({rows.weighted(), rows.plain(), count, width, c.data(), scratch.data()});
       }
       write_triangle(c, width, m, out + l * (m * (m + 1) / 2));
     }

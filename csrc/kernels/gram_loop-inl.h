@@ -7,35 +7,53 @@
 namespace scrimp {
 namespace {
 
-constexpr std::size_t kGramTile = kNativeBytes == 16 ? 2 : 4;  // columns i held at once; no influence on the result
+// Columns i, and j in registers of 8 lanes, held at once: all sums fit the registers. No influence on the result.
+constexpr std::size_t kGramTile = kNativeBytes == 16 ? 2 : 4;
+constexpr std::size_t kGramParts = kNativeBytes == 64 ? 2 : 1;
+constexpr std::size_t kStripColumns = kGramParts * Wide<double>::kLanes;
+static_assert(kGramColumns % kStripColumns == 0 && kStripColumns % kGramTile == 0, "strips must fill the panels");
 
-// c[i…i+kGramTile][j…j+16] += Σ_r a[r][i]·b[r][j], rows in order.
-inline void gram_tile(const GramRun& run, std::size_t i, std::size_t j) {
+// Columns in strips, one after the other: a tile reads them without gaps, whatever the width.
+inline const double* pack_strips(const double* x, std::size_t rows, std::size_t width, double* strips) {
+  for (std::size_t c = 0; c < width; c += kStripColumns)
+    for (std::size_t r = 0; r < rows; ++r) memcpy(strips + c * rows + r * kStripColumns, x + r * width + c, kStripColumns * sizeof(double));
+  return strips;
+}
+
+// c[t][…] += Σ_r a[r][t]·b[r][…], up to kGramRows rows in order; rows of a and b are kStripColumns apart, those of c `width`.
+inline void gram_tile(const double* a, const double* b, std::size_t rows, std::size_t width, double* c) {
   using W = Wide<double>;
-  W sum[kGramTile][2];
+  W sum[kGramTile][kGramParts];
 #pragma GCC unroll 4
-  for (std::size_t t = 0; t < kGramTile; ++t) sum[t][0] = sum[t][1] = W::zero();
-  for (std::size_t r = 0; r < run.rows; ++r) {
-    const double *a = run.a + r * run.width + i, *b = run.b + r * run.width + j;
-    const W low = W::load(b), high = W::load(b + W::kLanes);
+  for (std::size_t t = 0; t < kGramTile; ++t)
+    for (std::size_t p = 0; p < kGramParts; ++p) sum[t][p] = W::zero();
+  for (std::size_t r = 0; r < rows; ++r, a += kStripColumns, b += kStripColumns) {
+    W column[kGramParts];
+#pragma GCC unroll 2
+    for (std::size_t p = 0; p < kGramParts; ++p) column[p] = W::load(b + p * W::kLanes);
 #pragma GCC unroll 4
     for (std::size_t t = 0; t < kGramTile; ++t) {
       const W at = W::all(a[t]);
-      sum[t][0] = sum[t][0] + at * low;
-      sum[t][1] = sum[t][1] + at * high;
+#pragma GCC unroll 2
+      for (std::size_t p = 0; p < kGramParts; ++p) sum[t][p] = sum[t][p] + at * column[p];
     }
   }
 #pragma GCC unroll 4
-  for (std::size_t t = 0; t < kGramTile; ++t) {
-    double* c = run.c + (i + t) * run.width + j;
-    (W::load(c) + sum[t][0]).store(c);
-    (W::load(c + W::kLanes) + sum[t][1]).store(c + W::kLanes);
-  }
+  for (std::size_t t = 0; t < kGramTile; ++t, c += width)
+#pragma GCC unroll 2
+    for (std::size_t p = 0; p < kGramParts; ++p) (W::load(c + p * W::kLanes) + sum[t][p]).store(c + p * W::kLanes);
 }
 
 void gram_panel(const GramRun& run) {
-  for (std::size_t j = 0; j < run.width; j += kGramColumns)
-    for (std::size_t i = 0; i < j + kGramColumns; i += kGramTile) gram_tile(run, i, j);
+  const double* b = pack_strips(run.b, run.rows, run.width, run.scratch);
+  const double* a = run.a == run.b ? b : pack_strips(run.a, run.rows, run.width, run.scratch + run.rows * run.width);
+  for (std::size_t j = 0; j < run.width; j += kStripColumns)
+    for (std::size_t i = 0; i < j + kStripColumns; i += kGramTile) {
+      const double* columns = a + i / kStripColumns * kStripColumns * run.rows + i % kStripColumns;
+      for (std::size_t r = 0; r < run.rows; r += kGramRows)
+        gram_tile(columns + r * kStripColumns, b + j * run.rows + r * kStripColumns,
+                  run.rows - r < kGramRows ? run.rows - r : kGramRows, run.width, run.c + i * run.width + j);
+    }
 }
 
 // --- codes ---------------------------------------------------------------------------------------------------------

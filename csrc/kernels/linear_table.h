@@ -87,8 +87,10 @@ struct GramRun {
   const double* b;  // [rows][width]
   std::size_t rows, width;  // width: a multiple of kGramColumns
   double* c;        // [width][width]
+  double* scratch;  // [2][rows][width]
 };
 constexpr std::size_t kGramColumns = 16;
+constexpr std::size_t kGramRows = 64;  // that are added up before c takes them
 
 // c[i][j] += Σ_r x[r][i]·x[r][j] exactly, for i <= j, and sum[i] += Σ_r x[r][i].
 struct CodeGramRun {

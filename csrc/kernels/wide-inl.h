@@ -46,6 +46,15 @@ SCRIMP_HD Native<T> load_native(const T* p) {
   return v;
 }
 
+// A value that stays in its register: gcc would rather read it from memory at every use.
+template <class V>
+SCRIMP_HD V loaded_once(V v) {
+#if defined(__x86_64__) && defined(__GNUC__)
+  asm("" : "+v"(v));
+#endif
+  return v;
+}
+
 #if defined(__AVX512F__)
 SCRIMP_HD __m512 load_native(const std::int8_t* p, float) {
   return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));

@@ -25,18 +25,18 @@ from scrimp.train.checkpoint import fingerprint
 from scrimp.train.dense import Matrix, ridge_by_svd
 from scrimp.train.equations import NOTHING, Centred, NormalOptions, NormalSolution, Solver
 from scrimp.train.exchange import from_root
-from scrimp.train.refinement import Ask, Refined, refine
+from scrimp.train.refinement import Ask, Refined, System, refine, refine_by_sample
 from scrimp.train.replay import Replay
+from scrimp.train.sampling import choose_step, passes_of, rate_of
 from scrimp.train.shared_rows import SharedRows
 from scrimp.train.watch import Watch
 
 SURELY_REGULAR = (
     1e-3  # least pivot of the quantized Gram above which its rounding cannot hide a singular matrix
 )
-SAMPLE_ROWS = 640  # a column: rows that are so much like all that each pass leaves 4 % of an error
-SAMPLE_COLUMNS = 128  # an output: with fewer, two more passes cost about what a Gram of all rows does
-SAMPLE_PASSES = 8  # in which a sample that is like the rest has solved the rest
+SAMPLE_PASSES = 4  # more than expected, in which a sample that is like the rest has solved the rest
 EVEN = 50.0  # values as far from the mean as the farthest that the sample of a column is worth at least
+NEAR = 1e3  # standard deviations from 0 within which columns lose little to rounding to float32
 
 
 Questions = Generator[Ask, Any, NormalSolution]
@@ -189,10 +189,11 @@ def _solve(rows: SharedRows, options: NormalOptions) -> Questions:
 
 def _sample_step(rows: SharedRows, options: NormalOptions) -> int:
     """Return how many rows stand for one in the Gram matrix: 1 where a sample would not pay."""
-    worth_it = options.refine and options.data_bits == 32 and options.max_iter >= SAMPLE_PASSES
-    if not worth_it or rows.d < SAMPLE_COLUMNS * rows.k or rows.is_file:
+    if not options.refine or options.data_bits < 32 or rows.is_file:
         return 1
-    return int(max(1, rows.n // (SAMPLE_ROWS * rows.d)))
+    step = choose_step(rows.n, rows.d, rows.k, options.tol)
+    enough = options.max_iter >= SAMPLE_PASSES + passes_of(step, rows.n, rows.d, options.tol)
+    return step if enough else 1
 
 
 def _solve_by_sample(options: NormalOptions, step: int) -> Questions:
@@ -203,29 +204,36 @@ def _solve_by_sample(options: NormalOptions, step: int) -> Questions:
     """
     often = np.array(float(step))
     low, high, integral = yield Ask("sample_ranges", (often,))
+    d, span = len(low), high - low
+    how = f"Gram of one row in {step}, in int8, as preconditioner"
+    nothing = NormalSolution(np.zeros((d, 0)), low, np.zeros(0), span, how, 0, np.inf, d)
+    if not (low < high).all():
+        return nothing
     gram = yield Ask("sampled_gram", (np.array(8.0), often, low, high, integral))
-    problem, d = Centred.of(gram, options), len(low)
-    scatter, how = problem.scatter(), f"Gram of one row in {step}, in int8, as preconditioner"
-    nothing = NormalSolution(np.zeros((d, 0)), gram.mean, gram.y_mean, scatter, how, 1, np.inf, d)
-    if (scatter < step * EVEN * (high - low) ** 2).any() or not problem.used.all():
+    problem = Centred.of(gram, options)
+    scatter, nothing = problem.scatter(), nothing._replace(n_iter=1)
+    if (scatter < step * EVEN * span**2).any() or not problem.used.all():
         return nothing
     solver = Solver.of(problem)
     if solver is None or (not options.alpha.all() and solver.smallest_pivot() < SURELY_REGULAR):
         return nothing
     yield Ask("centre", (problem.mean, np.zeros_like(problem.y_mean)))
     w, units, alpha = solver(problem.b), 1 / np.sqrt(scatter), options.alpha[None, :]
+    system = System(alpha, solver, units)
+    if options.fit_intercept:
+        w = np.vstack([w, problem.y_mean])
+        alpha = np.vstack([np.broadcast_to(alpha, (d, len(options.alpha))), np.zeros_like(alpha)])
+        units = np.append(units, 1 / np.sqrt(gram.n))
+        system = System(alpha, lambda r: np.vstack([solver(r[:d]), r[d:] / gram.n]), units, intercept=True)
+    most = SAMPLE_PASSES + passes_of(step, gram.n, d, options.tol)
+    reach = np.maximum(np.abs(low), np.abs(high))
+    if (reach**2 * gram.n > NEAR**2 * scatter).any():
+        refined = yield from refine(w, *system[:3], options.tol, most, intercept=system.intercept)
+    else:
+        rate = rate_of(step, gram.n, d)
+        refined = yield from refine_by_sample(w, system, options.tol, most, rate)
     if not options.fit_intercept:
-        refined = yield from refine(w, alpha, solver, units, options.tol, SAMPLE_PASSES)
         return problem.solution(refined.w, how, refined)
-    refined = yield from refine(
-        np.vstack([w, problem.y_mean]),
-        np.vstack([np.broadcast_to(alpha, w.shape), np.zeros_like(alpha)]),
-        lambda r: np.vstack([solver(r[:d]), r[d:] / gram.n]),
-        np.append(units, 1 / np.sqrt(gram.n)),
-        options.tol,
-        SAMPLE_PASSES,
-        intercept=True,
-    )
     return replace(problem, y_mean=refined.w[d]).solution(refined.w[:d], how, refined)
 
 

@@ -6,6 +6,7 @@ every answer has the same bits for every number of ranks and threads. Nothing is
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -23,9 +24,12 @@ from scrimp.matrix import (
     gram_sums,
 )
 from scrimp.matrix.file_rows import FileRows
+from scrimp.matrix.quantized import Rounding
 from scrimp.matrix.ranges import LARGEST
 from scrimp.train.dense import Matrix
 from scrimp.train.refinement import Ask
+
+SOME_ROWS, SOME_OF = 2048, 64  # at least so many rows of a sample, or one of so many, show what is rare
 
 
 class SharedRows:
@@ -83,12 +87,13 @@ class SharedRows:
         ranges.check_size(least=1 / LARGEST)
         return ranges
 
-    def _rounded_gram(self, bits: int, ranges: Ranges) -> Gram:
+    def _rounded_gram(self, bits: int, ranges: Ranges, rounding: Rounding = "stochastic") -> Gram:
         part = gram_sums(
             self.x,
             self.y,
             sample_weight=self.weight,
             bits=bits,
+            rounding=rounding,
             seed=self._seed,
             ranges=ranges,
             first_row=self.first_row,
@@ -102,14 +107,26 @@ class SharedRows:
         return SharedRows(self.comm, X[::step], y[::step], None, self._seed, self._threads)
 
     def sample_ranges(self, step: int) -> tuple[Matrix, Matrix, Matrix]:
-        """Return the least and largest values of every `step`-th row, and whether all are integers."""
-        found = self.every(step)._ranges()
+        """Return the least and largest values of every `step`-th row, and whether all are integers.
+
+        Where a few of these rows hold a column constant, what they say: it is too rare for a sample.
+        """
+        X, n_sample = self._whole[0], -(-self.n // step)
+        apart = max(1, min(n_sample // SOME_ROWS, SOME_OF))
+        found = column_ranges(X[:: step * apart], threads=self._threads)
+        if (found.low < found.high).all():
+            found = self.every(step)._ranges()
         return found.low, found.high, found.integral.astype(np.float64)
 
     def sampled_gram(self, bits: int, step: int, low: Matrix, high: Matrix, integral: Matrix) -> Gram:
         """Return about the Gram matrix of all rows, from every `step`-th and what `sample_ranges` said."""
         sample = self.every(step)
-        return sample._rounded_gram(bits, Ranges(low, high, integral.astype(np.bool_))).of_rows(self.n)
+        ranges = Ranges(low, high, integral.astype(np.bool_))
+        gram = sample._rounded_gram(bits, ranges, "nearest")
+        scale = ranges.grid(bits).scale
+        noise = np.where(ranges.integral & (scale == 1), 0.0, gram.n * scale**2 / 12)
+        noise = np.minimum(noise, np.diag(gram.moment) / 4)
+        return replace(gram, moment=gram.moment - np.diag(noise), noise=noise).of_rows(self.n)
 
     def exact_gram(self, shift: Matrix) -> Gram:
         """Return the Gram matrix in float64."""
@@ -169,10 +186,11 @@ class SharedRows:
         if ask.what in ("logistic", "softmax"):
             w, intercept, precise = ask.values
             return self._tree(self._gradient(w, intercept, self.y, loss=ask.what, precise=bool(precise)))
-        assert ask.what in ("product", "residual")
-        return self._centred_product(ask.values[0], ask.what == "residual")
+        quick, what = ask.what.startswith("quick_"), ask.what.removeprefix("quick_")
+        assert what in ("product", "residual")
+        return self._centred_product(ask.values[0], what == "residual", not quick)
 
-    def _centred_product(self, v: Matrix, residual: bool) -> Matrix:
+    def _centred_product(self, v: Matrix, residual: bool, precise: bool) -> Matrix:
         """Return A·v, or A·v − b, of the centred columns: float64[d, k].
 
         v of [d + 1, k] has intercepts in the last row, and so has the answer: then `centre` need not be the
@@ -182,11 +200,15 @@ class SharedRows:
         bias = (self._y_mean if residual else 0.0) - self._mean @ v[:d]
         if len(v) > d:
             bias = bias + v[d]
+        exact = np.broadcast_to(bias, k)
+        if not precise:  # every row would miss what rounding takes
+            bias = np.asarray(exact, np.float32).astype(np.float64)
         zeros = np.broadcast_to(0.0, (len(self.y), k))
-        total = self._tree(self._gradient(v[:d], bias, self.y if residual else zeros))
+        total = self._tree(self._gradient(v[:d], bias, self.y if residual else zeros, precise=precise))
         slopes = total[d * k : d * k + k]
         with np.errstate(over="ignore", invalid="ignore"):
             moved = total[: d * k].reshape(d, k) - np.outer(self._mean, slopes)
+            slopes = slopes - total[-1] * (bias - exact)
         return moved if len(v) == d else np.vstack([moved, slopes])
 
     def _sums(self, x: Any, y: Matrix, weight: Matrix | None, shift: Matrix | None = None) -> GramSums:
