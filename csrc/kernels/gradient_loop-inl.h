@@ -164,22 +164,33 @@ void cross_rows(const CrossRun& run) {
   }
 }
 
+// Copies kBlockRows values in the largest registers that they fill: memcpy takes halves, which a load of the whole waits for.
+template <class T>
+inline void copy_block(const T* from, T* to) {
+  constexpr std::size_t kBytes = kBlockRows * sizeof(T), kPart = kBytes < kNativeBytes ? kBytes : kNativeBytes;
+  typedef T Part __attribute__((vector_size(kPart)));
+  for (std::size_t r = 0; r < kBlockRows; r += kPart / sizeof(T)) {
+    Part part;
+    memcpy(&part, from + r, sizeof part);
+    memcpy(to + r, &part, sizeof part);
+  }
+}
+
 // values[r] of n rows of an array [*][k] in column o, the others `rest`.
 template <class T>
 inline void take_rows(const T* x, std::size_t i, std::size_t n, std::size_t k, std::size_t o, T rest, T* values) {
-  if (k == 1 && n == kBlockRows) {
-    memcpy(values, x + i, kBlockRows * sizeof(T));
-    return;
-  }
+  if (k == 1 && n == kBlockRows) return copy_block(x + i, values);
   for (std::size_t r = 0; r < kBlockRows; ++r) values[r] = r < n ? x[(i + r) * k + o] : rest;
 }
 
-// slope[o][r] of rows i … i+n; returns `total` plus their weighted values, row by row. Slopes of absent rows are 0.
+// slope[o][r] of rows i … i+n, which may lie where z does; returns `total` plus their weighted values, row by row. Slopes of
+// absent rows are 0.
 template <class L, class E, class T>
 inline double scalar_slopes(const GradientRun<E, T>& run, std::size_t i, std::size_t n, const T* z, T* slope, double total) {
   for (std::size_t o = 0; o < run.k; ++o) {
     T value[kBlockRows], y[kBlockRows], s[kBlockRows], weight[kBlockRows];
     take_rows(run.y, i, n, run.k, o, T{0}, y);
+#pragma GCC unroll 1  // else gcc unrolls short losses before it looks for vectors, and leaves them scalar
     for (std::size_t r = 0; r < kBlockRows; ++r) value[r] = L::value(z[o * kBlockRows + r] + run.bias[o], y[r], run.parameter, s[r]);
     if (run.weight) {
       take_rows(run.weight, i, n, std::size_t{1}, std::size_t{0}, T{0}, weight);
@@ -189,7 +200,7 @@ inline double scalar_slopes(const GradientRun<E, T>& run, std::size_t i, std::si
       for (std::size_t r = 0; r < n; ++r) total += static_cast<double>(value[r]);
     }
     for (std::size_t r = n; r < kBlockRows; ++r) s[r] = 0;
-    memcpy(slope + o * kBlockRows, s, sizeof s);
+    copy_block(s, slope + o * kBlockRows);
   }
   return total;
 }
@@ -296,8 +307,8 @@ inline void gradient_groups(const GradientRun<E, T>& run, const Products& produc
     products.multiply(i, n, slope);
     for (std::size_t b = 0; b < n; b += kBlockRows) {
       T* s = slope + b * run.k;
-      memcpy(z, s, run.k * kBlockRows * sizeof(T));
-      *run.value = slopes_of<L, kOverOutputs>(run, i + b, n - b < kBlockRows ? n - b : kBlockRows, z, s, *run.value);
+      if (kOverOutputs) memcpy(z, s, run.k * kBlockRows * sizeof(T));
+      *run.value = slopes_of<L, kOverOutputs>(run, i + b, n - b < kBlockRows ? n - b : kBlockRows, kOverOutputs ? z : s, s, *run.value);
       for (std::size_t o = 0; o < run.k; ++o)
         for (std::size_t r = 0; r < kBlockRows; ++r) run.g0[o] += static_cast<double>(s[o * kBlockRows + r]);
     }
