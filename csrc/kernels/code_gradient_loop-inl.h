@@ -37,6 +37,11 @@ struct CodeBlock {
 
   template <class E>
   CodeBlock(const E* x, std::ptrdiff_t stride, std::size_t i, std::size_t n) {
+    if (i + kRows <= n) {
+      const E* first = x + static_cast<std::ptrdiff_t>(i) * stride;
+      for (std::size_t r = 0; r < kRows; ++r, first += stride) row[r] = reinterpret_cast<const std::uint8_t*>(first);
+      return;
+    }
     for (std::size_t r = 0; r < kRows; ++r)
       row[r] = reinterpret_cast<const std::uint8_t*>(x + static_cast<std::ptrdiff_t>(i + r < n ? i + r : n - 1) * stride);
   }
@@ -85,12 +90,17 @@ struct FixedWeights {
 
   Digit* of(std::size_t o) const { return digits + o * Leaf::kPlanes * stride; }
 
-  // z[r] = w[o]·row[r] of kSumRows rows.
-  void multiply(std::size_t o, const std::uint8_t* const* row, float* z) const {
-    std::int64_t total[kSumRows] = {};
-    if constexpr (Leaf::kWholeRows) Leaf::multiply(row, d, of(o), stride, total);
-    else multiply_runs(o, row, total);
-    for (int r = 0; r < kSumRows; ++r) z[r] = static_cast<float>((static_cast<double>(total[r]) - shift[o]) * unit[o]);
+  // z[r] = w[o]·row[r] of kBlockRows rows: an exact sum, less an exact shift, in double.
+  void multiply(std::size_t o, const std::uint8_t* const* row, std::ptrdiff_t ahead, float* z) const {
+    if constexpr (Leaf::kWholeRows) {
+      Leaf::multiply(row, d, ahead, of(o), stride, shift + o, unit + o, z);
+    } else {
+      for (std::size_t b = 0; b < kBlockRows; b += kSumRows) {
+        std::int64_t total[kSumRows] = {};
+        multiply_runs(o, row + b, total);
+        for (int r = 0; r < kSumRows; ++r) z[b + r] = static_cast<float>((static_cast<double>(total[r]) - shift[o]) * unit[o]);
+      }
+    }
   }
 
   void multiply_runs(std::size_t o, const std::uint8_t* const* row, std::int64_t* total) const {
@@ -141,27 +151,28 @@ inline void add_code_rows(const std::uint8_t* const* row, std::size_t d, std::pt
 // Products of rows of codes, as FloatRows has them.
 template <class E>
 struct CodeRows {
-  static constexpr std::size_t kBlock = kSlopeRows;
+  using Leaf = LeafOf<E>;
+  static constexpr std::size_t kBlock = kSlopeRows, kStep = Leaf::kWholeRows ? kBlockRows : kSlopeRows;
   const GradientRun<E, float>& run;
   FixedWeights<E> weights;
 
+  // How far ahead of the rows at hand others are fetched, in bytes.
+  std::ptrdiff_t ahead() const { return run.k == 1 ? static_cast<std::ptrdiff_t>(kSlopeRows) * run.stride : 0; }
+
   void multiply(std::size_t i, std::size_t n, float* z) const {
     for (std::size_t o = 0; o < run.k; ++o)
-      for (std::size_t b = 0; b < n; b += kBlockRows) {
-        const CodeBlock<kBlockRows> block(run.x, run.stride, i + b, run.n);
-        for (std::size_t r = 0; r < kBlockRows; r += kSumRows)
-          weights.multiply(o, block.row + r, z + b * run.k + o * kBlockRows + r);
-      }
+      for (std::size_t b = 0; b < n; b += kBlockRows)
+        weights.multiply(o, CodeBlock<kBlockRows>(run.x, run.stride, i + b, run.n).row, ahead(), z + b * run.k + o * kBlockRows);
   }
 
   void add(std::size_t i, std::size_t n, const float* slope) const {
-    const std::ptrdiff_t ahead = run.k == 1 ? static_cast<std::ptrdiff_t>(kSlopeRows) * run.stride : 0;
     for (std::size_t o = 0; o < run.k; ++o)
       for (std::size_t b = 0; b < n; b += kSlopeRows) {
-        float slopes[kSlopeRows] = {};
-        for (std::size_t r = 0; r < kSlopeRows && b + r < n; r += kBlockRows)
-          memcpy(slopes + r, slope + (b + r) * run.k + o * kBlockRows, kBlockRows * sizeof(float));
-        add_code_rows<E>(CodeBlock<kSlopeRows>(run.x, run.stride, i + b, run.n).row, run.d, ahead, slopes, run.g + o * run.d);
+        alignas(64) float slopes[kSlopeRows];
+        for (std::size_t r = 0; r < kSlopeRows; r += kBlockRows)
+          if (b + r < n) copy_block(slope + (b + r) * run.k + o * kBlockRows, slopes + r);
+          else memset(slopes + r, 0, kBlockRows * sizeof(float));
+        add_code_rows<E>(CodeBlock<kSlopeRows>(run.x, run.stride, i + b, run.n).row, run.d, ahead(), slopes, run.g + o * run.d);
       }
   }
 };

@@ -20,23 +20,23 @@ inline __m256i load32(const std::uint8_t* p) { return _mm256_loadu_si256(reinter
 inline __m256i load32(const std::int8_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
 inline __m256i load32(const std::int16_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
 
-// The first n <= 16 bytes at p, zeros behind them. `before`: bytes of the row in front of p.
-inline __m128i load_end(const std::uint8_t* p, std::size_t n, std::size_t before) {
-  alignas(16) std::uint8_t bytes[32];
-  if (n == 16) return load16(p);
-  if (before + n >= 16) {
-    _mm_store_si128(reinterpret_cast<__m128i*>(bytes), load16(p + n - 16));
-    _mm_store_si128(reinterpret_cast<__m128i*>(bytes + 16), _mm_setzero_si128());
-    return load16(bytes + 16 - n);
-  }
-  memset(bytes, 0, 16);
-  memcpy(bytes, p, n);
+alignas(32) constexpr std::uint8_t kLast[64] = {0,   0,   0,   0,   0,   0,   0,   0,   0,   0,   0,   0,   0,   0,   0,   0,
+                                                0,   0,   0,   0,   0,   0,   0,   0,   0,   0,   0,   0,   0,   0,   0,   0,
+                                                255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255,
+                                                255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255};
+
+// The last 16 or 32 of a row's n bytes, of which the last `rest` are kept and the others cleared; all of a shorter row.
+inline __m128i load_end16(const std::uint8_t* row, std::size_t n, std::size_t rest) {
+  if (n >= 16) return _mm_and_si128(load16(row + n - 16), load16(kLast + 16 + rest));
+  std::uint8_t bytes[16] = {};
+  memcpy(bytes, row, n);
   return load16(bytes);
 }
-
-inline __m256i load_end32(const std::uint8_t* p, std::size_t n, std::size_t before) {
-  const std::size_t low = n < 16 ? n : 16;
-  return _mm256_set_m128i(load_end(p + low, n - low, before + low), load_end(p, low, before));
+inline __m256i load_end32(const std::uint8_t* row, std::size_t n, std::size_t rest) {
+  if (n >= 32) return _mm256_and_si256(load32(row + n - 32), load32(kLast + rest));
+  std::uint8_t bytes[32] = {};
+  memcpy(bytes, row, n);
+  return load32(bytes);
 }
 
 inline __m256i all_pairs(const std::int16_t* pair) {
@@ -45,139 +45,228 @@ inline __m256i all_pairs(const std::int16_t* pair) {
   return _mm256_set1_epi32(both);
 }
 
+// sum + codes·digits, two neighbours added. In asm, because gcc adds products first and copies sums, at 1.7 times the cycles.
+inline void add_pairs(__m256i& sum, __m256i codes, __m256i digits) {
+  const __m256i products = _mm256_madd_epi16(codes, digits);
+  asm("vpaddd %1, %0, %0" : "+x"(sum) : "x"(products));
+}
+inline void add_byte_pairs(__m256i& sum, __m256i codes, __m256i digits) {
+  const __m256i products = _mm256_maddubs_epi16(codes, digits);
+  asm("vpaddw %1, %0, %0" : "+x"(sum) : "x"(products));
+}
+
 // --- sums of a row ---------------------------------------------------------------------------------------------------
 
-// out[r] += the sum of row[r]'s four lanes.
-inline void add_sums(const __m256i* row, std::int64_t* out) {
-  const __m256i a = _mm256_add_epi64(_mm256_unpacklo_epi64(row[0], row[1]), _mm256_unpackhi_epi64(row[0], row[1]));
-  const __m256i b = _mm256_add_epi64(_mm256_unpacklo_epi64(row[2], row[3]), _mm256_unpackhi_epi64(row[2], row[3]));
-  const __m256i sums = _mm256_add_epi64(_mm256_permute2x128_si256(a, b, 0x20), _mm256_permute2x128_si256(a, b, 0x31));
-  auto* const at = reinterpret_cast<__m256i*>(out);
-  _mm256_storeu_si256(at, _mm256_add_epi64(_mm256_loadu_si256(at), sums));
+// The sums of the lanes of four rows.
+inline __m128i sums_of_four(__m256i p, __m256i q, __m256i r, __m256i s) {
+  const __m256i a = _mm256_add_epi32(_mm256_unpacklo_epi32(p, q), _mm256_unpackhi_epi32(p, q));
+  const __m256i b = _mm256_add_epi32(_mm256_unpacklo_epi32(r, s), _mm256_unpackhi_epi32(r, s));
+  const __m256i sums = _mm256_add_epi32(_mm256_unpacklo_epi64(a, b), _mm256_unpackhi_epi64(a, b));
+  return _mm_add_epi32(_mm256_castsi256_si128(sums), _mm256_extracti128_si256(sums, 1));
 }
 
-// factor·(the two lanes of 32 bits in each lane of 64).
-inline __m256i scaled_sums(__m256i lanes, std::int32_t factor) {
-  const __m256i f = _mm256_set1_epi64x(factor);
-  return _mm256_add_epi64(_mm256_mul_epi32(lanes, f), _mm256_mul_epi32(_mm256_srli_epi64(lanes, 32), f));
+// Integers of 64 bits in double, rounded once: the halves beside powers of two, which are taken away again.
+inline __m256d in_doubles(__m256i x) {
+  const __m256i low = _mm256_blend_epi32(_mm256_castpd_si256(_mm256_set1_pd(0x1p52)), x, 0x55);
+  const __m256i high = _mm256_xor_si256(_mm256_srli_epi64(x, 32), _mm256_castpd_si256(_mm256_set1_pd(0x1p84 + 0x1p63)));
+  const __m256d upper = _mm256_sub_pd(_mm256_castsi256_pd(high), _mm256_set1_pd(0x1p84 + 0x1p63 + 0x1p52));
+  return _mm256_add_pd(upper, _mm256_castsi256_pd(low));
 }
 
-// Of kSumRows rows. The odd columns at the end come first: so the sums stay in registers.
-struct ByteSums {
-  __m256i upper[kSumRows], lower[kSumRows];
+// (sum[r] − shift)·unit of four rows.
+inline __m128 scaled_sums(__m256i sum, const double* shift, const double* unit) {
+  return _mm256_cvtpd_ps(_mm256_mul_pd(_mm256_sub_pd(in_doubles(sum), _mm256_broadcast_sd(shift)), _mm256_broadcast_sd(unit)));
+}
 
-  // n <= kSegment: the sums of a lane fit into 32 bits.
-  ByteSums(const std::uint8_t* const* row, std::size_t n, const std::int16_t* digits, std::size_t stride) {
-#pragma GCC unroll 4
-    for (int r = 0; r < kSumRows; ++r) upper[r] = lower[r] = _mm256_setzero_si256();
-    const std::size_t whole = n / 16 * 16;
-    if (whole < n) step(row, whole, digits, stride, [&](const std::uint8_t* p) { return load_end(p, n - whole, whole); });
-    for (std::size_t j = 0; j < whole; j += 16) step(row, j, digits, stride, [](const std::uint8_t* p) { return load16(p); });
-  }
-  template <class Load>
-  void step(const std::uint8_t* const* row, std::size_t j, const std::int16_t* digits, std::size_t stride, Load load) {
-    const __m256i first = load32(digits + j), last = load32(digits + stride + j);
-#pragma GCC unroll 4
-    for (int r = 0; r < kSumRows; ++r) {
-      const __m256i codes = _mm256_cvtepi8_epi16(load(row[r] + j));
-      upper[r] = _mm256_add_epi32(upper[r], _mm256_madd_epi16(codes, first));
-      lower[r] = _mm256_add_epi32(lower[r], _mm256_madd_epi16(codes, last));
-    }
-  }
-  void add_to(std::int64_t* total) const {
-    __m256i sum[kSumRows];
-#pragma GCC unroll 4
-    for (int r = 0; r < kSumRows; ++r) sum[r] = _mm256_add_epi64(scaled_sums(upper[r], 256), scaled_sums(lower[r], 1));
-    add_sums(sum, total);
+// Of a row. Members here and below, not arrays: gcc leaves those in memory.
+struct ByteSum {
+  __m256i upper = _mm256_setzero_si256(), lower = upper;
+
+  void add(__m128i bytes, __m256i first, __m256i last) {
+    const __m256i codes = _mm256_cvtepi8_epi16(bytes);
+    add_pairs(upper, codes, first);
+    add_pairs(lower, codes, last);
   }
 };
 
-inline void multiply(const std::uint8_t* const* row, std::size_t d, const std::int16_t* digits, std::size_t stride, std::int64_t* total) {
-  for (std::size_t j = 0; j < d; j += kSegment) {
-    const std::uint8_t* const at[kSumRows] = {row[0] + j, row[1] + j, row[2] + j, row[3] + j};
-    ByteSums(at, d - j < kSegment ? d - j : kSegment, digits + j, stride).add_to(total);
+// Of kSumRows rows of n, the columns begin … end. Of each four rows the first and the third are fetched `ahead` bytes ahead;
+// add_codes fetches the others.
+struct ByteSums {
+  static constexpr std::size_t kColumns = 512;  // whose sums of upper digits fit into 32 bits
+  ByteSum a, b, c, d;
+
+  ByteSums(const std::uint8_t* const* row, std::size_t begin, std::size_t end, std::size_t n, std::ptrdiff_t ahead,
+           const std::int16_t* digits, std::size_t stride) {
+    const std::uint8_t *const p = row[0], *const q = row[1], *const r = row[2], *const s = row[3];
+    std::size_t j = begin;
+    for (; j + 64 <= end; j += 64) {
+      fetch(p + j + ahead);
+      fetch(r + j + ahead);
+#pragma GCC unroll 4
+      for (std::size_t i = 0; i < 64; i += 16)
+        add(load16(p + j + i), load16(q + j + i), load16(r + j + i), load16(s + j + i), digits + j + i, stride);
+    }
+    if (j == end) return;
+    fetch(p + j + ahead);
+    fetch(r + j + ahead);
+    for (; j + 16 <= end; j += 16) add(load16(p + j), load16(q + j), load16(r + j), load16(s + j), digits + j, stride);
+    if (j == end) return;
+    const auto last = [=](const std::uint8_t* x) { return load_end16(x, n, n - j); };
+    add(last(p), last(q), last(r), last(s), digits + (n < 16 ? 0 : n - 16), stride);
   }
+  void add(__m128i x, __m128i y, __m128i z, __m128i w, const std::int16_t* digits, std::size_t stride) {
+    const __m256i first = load32(digits), last = load32(digits + stride);
+    a.add(x, first, last);
+    b.add(y, first, last);
+    c.add(z, first, last);
+    d.add(w, first, last);
+  }
+  __m256i sums() const {
+    const __m256i high = _mm256_cvtepi32_epi64(sums_of_four(a.upper, b.upper, c.upper, d.upper));
+    return _mm256_add_epi64(_mm256_slli_epi64(high, 8), _mm256_cvtepi32_epi64(sums_of_four(a.lower, b.lower, c.lower, d.lower)));
+  }
+};
+
+// Σ_j W[j]·(row[r][j] + kOffset) of kSumRows rows. Apart from what calls it, for the sake of its registers.
+__attribute__((noinline)) __m256i sums_of_rows(const std::uint8_t* const* row, std::size_t d, std::ptrdiff_t ahead,
+                                               const std::int16_t* digits, std::size_t stride) {
+  __m256i sum = _mm256_setzero_si256();
+  for (std::size_t j = 0; j < d; j += ByteSums::kColumns) {
+    const std::size_t end = d - j < ByteSums::kColumns ? d : j + ByteSums::kColumns;
+    sum = _mm256_add_epi64(sum, ByteSums(row, j, end, d, ahead, digits, stride).sums());
+  }
+  return sum;
 }
 
-// Of two rows, h <= kSegment bytes; the digits of the high nibbles lie `high` further on.
+struct NibbleSum {
+  __m256i plane0 = _mm256_setzero_si256(), plane1 = plane0, plane2 = plane0;
+
+  void add(__m256i codes, __m256i first, __m256i second, __m256i third) {
+    add_byte_pairs(plane0, codes, first);
+    add_byte_pairs(plane1, codes, second);
+    add_byte_pairs(plane2, codes, third);
+  }
+  // Adds the sums of 16 bits as those of 32.
+  void add_wide(const NibbleSum& sum) {
+    const __m256i one = _mm256_set1_epi16(1);
+    plane0 = _mm256_add_epi32(plane0, _mm256_madd_epi16(sum.plane0, one));
+    plane1 = _mm256_add_epi32(plane1, _mm256_madd_epi16(sum.plane1, one));
+    plane2 = _mm256_add_epi32(plane2, _mm256_madd_epi16(sum.plane2, one));
+  }
+};
+
+// Of two rows of h bytes, the bytes begin … end; the digits of the high nibbles lie `high` further on. The first row is
+// fetched ahead.
 struct NibbleSums {
-  static constexpr std::size_t kPlanes = 3, kTogether = 4 * 32;  // bytes; a lane adds 16 of their codes, 30,720 at most
-  const std::uint8_t *x, *y;
+  static constexpr std::size_t kTogether = 4 * 32;  // bytes; a lane adds 16 of their codes, 30,720 at most
   const std::int8_t* digits;
   std::size_t stride, high;
-  __m256i total[2][kPlanes];
+  NibbleSum a, b;
 
-  NibbleSums(const std::uint8_t* const* row, std::size_t begin, std::size_t h, const std::int8_t* of, std::size_t between, std::size_t far)
-      : x(row[0] + begin), y(row[1] + begin), digits(of + begin), stride(between), high(far) {
-#pragma GCC unroll 3
-    for (std::size_t k = 0; k < kPlanes; ++k) total[0][k] = total[1][k] = _mm256_setzero_si256();
-    const std::size_t whole = h / 32 * 32;
-    if (whole < h) add(whole, h, [&](const std::uint8_t* p) { return load_end32(p, h - whole, whole); });
-    for (std::size_t j = 0; j < whole; j += kTogether)
-      add(j, j + kTogether < whole ? j + kTogether : whole, [](const std::uint8_t* p) { return load32(p); });
-  }
-  template <class Load>
-  void add(std::size_t j, std::size_t end, Load load) {
-    __m256i sum[2][kPlanes];
-#pragma GCC unroll 3
-    for (std::size_t k = 0; k < kPlanes; ++k) sum[0][k] = sum[1][k] = _mm256_setzero_si256();
-    for (; j < end; j += 32) {
-      const __m256i a = load(x + j), b = load(y + j);
-      step(bytes32(a, LowNibble{}), bytes32(b, LowNibble{}), digits + j, sum);
-      step(bytes32(a, HighNibble{}), bytes32(b, HighNibble{}), digits + high + j, sum);
+  __attribute__((always_inline)) NibbleSums(const std::uint8_t* const* row, std::size_t begin, std::size_t end, std::size_t h,
+                                            std::ptrdiff_t ahead, const std::int8_t* of, std::size_t between, std::size_t far)
+      : digits(of), stride(between), high(far) {
+    const std::uint8_t *const p = row[0], *const q = row[1];
+    std::size_t j = begin;
+    for (; j + kTogether <= end; j += kTogether) {
+      NibbleSum x, y;
+      fetch(p + j + ahead);
+      fetch(p + j + 64 + ahead);
+#pragma GCC unroll 4
+      for (std::size_t i = 0; i < kTogether; i += 32) add(load32(p + j + i), load32(q + j + i), j + i, x, y);
+      a.add_wide(x);
+      b.add_wide(y);
     }
-    const __m256i one = _mm256_set1_epi16(1);
-#pragma GCC unroll 2
-    for (int r = 0; r < 2; ++r)
-#pragma GCC unroll 3
-      for (std::size_t k = 0; k < kPlanes; ++k)
-        total[r][k] = _mm256_add_epi32(total[r][k], _mm256_madd_epi16(sum[r][k], one));
+    if (j == end) return;
+    NibbleSum x, y;
+    fetch(p + j + ahead);
+    fetch(p + end - 1 + ahead);
+    for (; j + 32 <= end; j += 32) add(load32(p + j), load32(q + j), j, x, y);
+    if (j < end) add(load_end32(p, h, h - j), load_end32(q, h, h - j), h < 32 ? 0 : h - 32, x, y);
+    a.add_wide(x);
+    b.add_wide(y);
   }
-  void step(__m256i a, __m256i b, const std::int8_t* at, __m256i (*sum)[kPlanes]) const {
-#pragma GCC unroll 3
-    for (std::size_t k = 0; k < kPlanes; ++k) {
-      const __m256i weight = load32(at + k * stride);
-      sum[0][k] = _mm256_add_epi16(sum[0][k], _mm256_maddubs_epi16(a, weight));
-      sum[1][k] = _mm256_add_epi16(sum[1][k], _mm256_maddubs_epi16(b, weight));
-    }
+
+  void add(__m256i p, __m256i q, std::size_t j, NibbleSum& x, NibbleSum& y) const {
+    add(bytes32(p, LowNibble{}), bytes32(q, LowNibble{}), digits + j, x, y);
+    add(bytes32(p, HighNibble{}), bytes32(q, HighNibble{}), digits + high + j, x, y);
   }
-  __m256i sum_of(int r) const {
-    const __m256i low = _mm256_add_epi32(total[r][0], _mm256_slli_epi32(total[r][1], 8));
-    return _mm256_add_epi64(scaled_sums(low, 1), scaled_sums(total[r][2], 65536));
+  void add(__m256i p, __m256i q, const std::int8_t* at, NibbleSum& x, NibbleSum& y) const {
+    __m256i first = load32(at), second = load32(at + stride), third = load32(at + 2 * stride);
+    asm("" : "+x"(first), "+x"(second), "+x"(third));  // loaded once for both rows
+    x.add(p, first, second, third);
+    y.add(q, first, second, third);
   }
 };
 
-inline void multiply(const std::uint8_t* const* row, std::size_t d, const std::int8_t* digits, std::size_t stride, std::int64_t* total) {
+__attribute__((noinline)) __m256i sums_of_rows(const std::uint8_t* const* row, std::size_t d, std::ptrdiff_t ahead,
+                                               const std::int8_t* digits, std::size_t stride) {
   const std::size_t h = (d + 1) / 2, high = high_nibbles_at(h);
+  __m256i sum = _mm256_setzero_si256();
   for (std::size_t j = 0; j < h; j += kSegment) {
-    const std::size_t n = h - j < kSegment ? h - j : kSegment;
-    const NibbleSums first(row, j, n, digits, stride, high), last(row + 2, j, n, digits, stride, high);
-    const __m256i sum[kSumRows] = {first.sum_of(0), first.sum_of(1), last.sum_of(0), last.sum_of(1)};
-    add_sums(sum, total);
+    const std::size_t end = h - j < kSegment ? h : j + kSegment;
+    const NibbleSums x(row, j, end, h, ahead, digits, stride, high), y(row + 2, j, end, h, ahead, digits, stride, high);
+    const __m256i first = _mm256_cvtepi32_epi64(sums_of_four(x.a.plane0, x.b.plane0, y.a.plane0, y.b.plane0));
+    const __m256i second = _mm256_cvtepi32_epi64(sums_of_four(x.a.plane1, x.b.plane1, y.a.plane1, y.b.plane1));
+    const __m256i third = _mm256_cvtepi32_epi64(sums_of_four(x.a.plane2, x.b.plane2, y.a.plane2, y.b.plane2));
+    const __m256i upper = _mm256_add_epi64(second, _mm256_slli_epi64(third, 8));
+    sum = _mm256_add_epi64(sum, _mm256_add_epi64(first, _mm256_slli_epi64(upper, 8)));
   }
+  return sum;
 }
 
 // --- sums of a column ------------------------------------------------------------------------------------------------
 
+// Four registers of integers as one of their last bytes, in order.
+inline __m256i last_bytes(const __m256i* fixed) {
+  const auto last = [](__m256i v) { return _mm256_srai_epi32(_mm256_slli_epi32(v, 24), 24); };
+  const __m256i low = _mm256_packs_epi32(last(fixed[0]), last(fixed[1])), high = _mm256_packs_epi32(last(fixed[2]), last(fixed[3]));
+  return _mm256_permutevar8x32_epi32(_mm256_packs_epi16(low, high), _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+}
+// other_digits of each.
+inline __m256i next_digits(__m256i fixed) { return _mm256_srai_epi32(_mm256_add_epi32(fixed, _mm256_set1_epi32(128)), 8); }
+
+inline std::int32_t sum_of_bytes(__m256i bytes) {
+  const __m256i fours = _mm256_madd_epi16(_mm256_maddubs_epi16(_mm256_set1_epi8(1), bytes), _mm256_set1_epi16(1));
+  const __m128i four = _mm_add_epi32(_mm256_castsi256_si128(fours), _mm256_extracti128_si256(fours, 1));
+  const __m128i two = _mm_add_epi32(four, _mm_shuffle_epi32(four, 0x4e));
+  return _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32(two, 0xb1)));
+}
+
 struct PairSlopes {
-  std::int16_t upper[kSlopeRows], lower[kSlopeRows];  // read as pairs
+  alignas(32) std::int16_t upper[kSlopeRows], lower[kSlopeRows];  // read as pairs
 
   explicit PairSlopes(const std::int32_t* fixed) {
-    for (std::size_t r = 0; r < kSlopeRows; ++r) split(fixed[r], upper + r, static_cast<std::size_t>(lower - upper));
+    static_assert(kSlopeRows == 32);
+    __m256i all[4], next[4];
+    for (int i = 0; i < 4; ++i) {
+      all[i] = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(fixed + 8 * i));
+      next[i] = next_digits(all[i]);
+    }
+    const auto put = [](std::int16_t* to, __m256i v) { _mm256_store_si256(reinterpret_cast<__m256i*>(to), v); };
+    for (int i = 0; i < 4; i += 2) put(upper + 8 * i, _mm256_permute4x64_epi64(_mm256_packs_epi32(next[i], next[i + 1]), 0xd8));
+    const __m256i last = last_bytes(all);
+    put(lower, _mm256_cvtepi8_epi16(_mm256_castsi256_si128(last)));
+    put(lower + 16, _mm256_cvtepi8_epi16(_mm256_extracti128_si256(last, 1)));
   }
 };
 
 struct ByteSlopes {
   static constexpr std::size_t kPlanes = 3, kStride = 2 * kSlopeRows;
-  std::int8_t digit[kPlanes * kStride];  // [k]: those of two rows, twice, and of the next two
-  std::int32_t sum[kPlanes] = {};
+  alignas(32) std::int8_t digit[kPlanes * kStride];  // [k]: those of two rows, twice, and of the next two
+  std::int32_t sum[kPlanes];
 
   explicit ByteSlopes(const std::int32_t* fixed) {
-    for (std::size_t r = 0; r < kSlopeRows; ++r) {
-      const std::size_t at = r / 2 * 4 + r % 2;
-      split(fixed[r], digit + at, kStride);
-      split(fixed[r], digit + at + 2, kStride);
-      for (std::size_t k = 0; k < kPlanes; ++k) sum[k] += digit[k * kStride + at];
+    static_assert(kSlopeRows == 32);
+    __m256i all[4];
+    for (int i = 0; i < 4; ++i) all[i] = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(fixed + 8 * i));
+    for (std::size_t k = 0; k < kPlanes; ++k) {
+      const __m256i digits = last_bytes(all), low = _mm256_unpacklo_epi16(digits, digits), high = _mm256_unpackhi_epi16(digits, digits);
+      __m256i* const to = reinterpret_cast<__m256i*>(digit + k * kStride);
+      _mm256_store_si256(to, _mm256_permute2x128_si256(low, high, 0x20));
+      _mm256_store_si256(to + 1, _mm256_permute2x128_si256(low, high, 0x31));
+      sum[k] = sum_of_bytes(digits);
+      for (__m256i& v : all) v = next_digits(v);
     }
   }
   __m256i four(std::size_t k, std::size_t r) const {
@@ -199,10 +288,10 @@ struct SixteenColumns {
   void add(const std::uint8_t* a, const std::uint8_t* b, __m256i first, __m256i last) {
     const __m256i x = _mm256_cvtepi8_epi16(load16(a)), y = _mm256_cvtepi8_epi16(load16(b));
     const __m256i even = _mm256_unpacklo_epi16(x, y), odd = _mm256_unpackhi_epi16(x, y);
-    upper_even = _mm256_add_epi32(upper_even, _mm256_madd_epi16(even, first));
-    lower_even = _mm256_add_epi32(lower_even, _mm256_madd_epi16(even, last));
-    upper_odd = _mm256_add_epi32(upper_odd, _mm256_madd_epi16(odd, first));
-    lower_odd = _mm256_add_epi32(lower_odd, _mm256_madd_epi16(odd, last));
+    add_pairs(upper_even, even, first);
+    add_pairs(lower_even, even, last);
+    add_pairs(upper_odd, odd, first);
+    add_pairs(lower_odd, odd, last);
   }
   void write(float upper_unit, float unit, __m256* sums) const {
     const __m256 even = in_floats(upper_even, lower_even, upper_unit, unit), odd = in_floats(upper_odd, lower_odd, upper_unit, unit);
@@ -215,16 +304,18 @@ struct SixteenColumns {
 template <class Codes>
 inline void sum_columns(const std::uint8_t* const* row, std::size_t j, std::ptrdiff_t ahead, const PairSlopes& slope, float upper_unit,
                         float unit, __m256* sums) {
+  SixteenColumns first, second;
+  for (std::size_t r = 0; r < kSlopeRows; r += 4) {
+    fetch(row[r + 1 + j / 32 % 2 * 2] + j + ahead);
 #pragma GCC unroll 2
-  for (int i = 0; i < 4; i += 2, j += 16) {
-    SixteenColumns columns;
-#pragma GCC unroll 2
-    for (std::size_t r = 0; r < kSlopeRows; r += 2) {
-      if (i == 0) fetch(row[r + j / 32 % 2] + j + ahead);
-      columns.add(row[r] + j, row[r + 1] + j, all_pairs(slope.upper + r), all_pairs(slope.lower + r));
+    for (std::size_t i = r; i < r + 4; i += 2) {
+      const __m256i upper = all_pairs(slope.upper + i), lower = all_pairs(slope.lower + i);
+      first.add(row[i] + j, row[i + 1] + j, upper, lower);
+      second.add(row[i] + j + 16, row[i + 1] + j + 16, upper, lower);
     }
-    columns.write(upper_unit, unit, sums + i);
   }
+  first.write(upper_unit, unit, sums);
+  second.write(upper_unit, unit, sums + 2);
 }
 
 // Codes −8 … 7 times a digit add up to −32512 … 32768 over 32 rows: less one, that fits into 16 bits, whatever wraps on the
@@ -238,14 +329,18 @@ inline void sum_columns(const std::uint8_t* const* row, std::size_t j, std::ptrd
 #pragma GCC unroll 3
   for (std::size_t k = 0; k < kPlanes; ++k)
     even[k] = odd[k] = _mm256_set1_epi16(static_cast<std::int16_t>(-kOffset<Codes> * slope.sum[k] - 1));
-  for (std::size_t r = 0; r < kSlopeRows; r += 2) {
-    if (Codes::kFirst) fetch(row[r + j / 32 % 2] + j + ahead);
-    const __m256i x = bytes32(load32(row[r] + j), Codes{}), y = bytes32(load32(row[r + 1] + j), Codes{});
-    const __m256i first = _mm256_unpacklo_epi8(x, y), last = _mm256_unpackhi_epi8(x, y);
+  for (std::size_t r = 0; r < kSlopeRows; r += 4) {
+    if (Codes::kFirst) fetch(row[r + 1 + j / 32 % 2 * 2] + j + ahead);
+#pragma GCC unroll 2
+    for (std::size_t i = r; i < r + 4; i += 2) {
+      const __m256i x = load32(row[i] + j), y = load32(row[i + 1] + j);
+      const __m256i first = bytes32(_mm256_unpacklo_epi8(x, y), Codes{}), last = bytes32(_mm256_unpackhi_epi8(x, y), Codes{});
 #pragma GCC unroll 3
-    for (std::size_t k = 0; k < kPlanes; ++k) {
-      even[k] = _mm256_add_epi16(even[k], _mm256_maddubs_epi16(first, slope.four(k, r)));
-      odd[k] = _mm256_add_epi16(odd[k], _mm256_maddubs_epi16(last, slope.four(k, r)));
+      for (std::size_t k = 0; k < kPlanes; ++k) {
+        const __m256i digits = slope.four(k, i);
+        add_byte_pairs(even[k], first, digits);
+        add_byte_pairs(odd[k], last, digits);
+      }
     }
   }
   const __m256i one = _mm256_set1_epi16(1), weights = _mm256_set1_epi32(256 << 16 | 1), missing = _mm256_set1_epi32(257);
@@ -280,7 +375,7 @@ inline void add_codes(const std::uint8_t* const* row, std::size_t n, std::ptrdif
     std::uint8_t codes[kSlopeRows][32];
     const std::uint8_t* end[kSlopeRows];
     for (std::size_t r = 0; r < kSlopeRows; ++r) {
-      _mm256_storeu_si256(reinterpret_cast<__m256i*>(codes[r]), load_end32(row[r], n, 0));
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(codes[r]), load_end32(row[r], n, n));
       end[r] = codes[r];
     }
     sum_columns<Codes>(end, 0, ahead, slope, upper_unit, unit, sums);
@@ -299,9 +394,12 @@ struct LeafOfDigits {
   static constexpr std::size_t kPlanes = kCount;
   static constexpr bool kWholeRows = true;
 
-  // total[r] += Σ_j W[j]·(row[r][j] + kOffset) of kSumRows rows.
-  static void multiply(const std::uint8_t* const* row, std::size_t d, const D* digits, std::size_t stride, std::int64_t* total) {
-    avx2::multiply(row, d, digits, stride, total);
+  // z[r] = (Σ_j W[j]·(row[r][j] + kOffset) − shift)·unit of kBlockRows rows.
+  static void multiply(const std::uint8_t* const* row, std::size_t d, std::ptrdiff_t ahead, const D* digits, std::size_t stride,
+                       const double* shift, const double* unit, float* z) {
+    static_assert(kBlockRows == 2 * kSumRows);
+    const __m256i low = sums_of_rows(row, d, ahead, digits, stride), high = sums_of_rows(row + kSumRows, d, ahead, digits, stride);
+    _mm256_storeu_ps(z, _mm256_set_m128(scaled_sums(high, shift, unit), scaled_sums(low, shift, unit)));
   }
 };
 template <class Codes>

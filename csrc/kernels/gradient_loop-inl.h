@@ -218,22 +218,33 @@ void cross_rows(const CrossRun& run) {
   }
 }
 
+// Copies kBlockRows values in the largest registers that they fill: memcpy takes halves, which a load of the whole waits for.
+template <class T>
+inline void copy_block(const T* from, T* to) {
+  constexpr std::size_t kBytes = kBlockRows * sizeof(T), kPart = kBytes < kNativeBytes ? kBytes : kNativeBytes;
+  typedef T Part __attribute__((vector_size(kPart)));
+  for (std::size_t r = 0; r < kBlockRows; r += kPart / sizeof(T)) {
+    Part part;
+    memcpy(&part, from + r, sizeof part);
+    memcpy(to + r, &part, sizeof part);
+  }
+}
+
 // values[r] of n rows of an array [*][k] in column o, the others `rest`.
 template <class T>
 inline void take_rows(const T* x, std::size_t i, std::size_t n, std::size_t k, std::size_t o, T rest, T* values) {
-  if (k == 1 && n == kBlockRows) {
-    memcpy(values, x + i, kBlockRows * sizeof(T));
-    return;
-  }
+  if (k == 1 && n == kBlockRows) return copy_block(x + i, values);
   for (std::size_t r = 0; r < kBlockRows; ++r) values[r] = r < n ? x[(i + r) * k + o] : rest;
 }
 
-// slope[o][r] of rows i … i+n; returns `total` plus their weighted values, row by row. Slopes of absent rows are 0.
+// slope[o][r] of rows i … i+n, which may lie where z does; returns `total` plus their weighted values, row by row. Slopes of
+// absent rows are 0.
 template <class L, class E, class T>
 inline double scalar_slopes(const GradientRun<E, T>& run, std::size_t i, std::size_t n, const T* z, T* slope, double total) {
   for (std::size_t o = 0; o < run.k; ++o) {
     T value[kBlockRows], y[kBlockRows], s[kBlockRows], weight[kBlockRows];
     take_rows(run.y, i, n, run.k, o, T{0}, y);
+#pragma GCC unroll 1  // else gcc unrolls short losses before it looks for vectors, and leaves them scalar
     for (std::size_t r = 0; r < kBlockRows; ++r) value[r] = L::value(z[o * kBlockRows + r] + run.bias[o], y[r], run.parameter, s[r]);
     if (run.weight) {
       take_rows(run.weight, i, n, std::size_t{1}, std::size_t{0}, T{0}, weight);
@@ -243,7 +254,7 @@ inline double scalar_slopes(const GradientRun<E, T>& run, std::size_t i, std::si
       for (std::size_t r = 0; r < n; ++r) total += static_cast<double>(value[r]);
     }
     for (std::size_t r = n; r < kBlockRows; ++r) s[r] = 0;
-    memcpy(slope + o * kBlockRows, s, sizeof s);
+    copy_block(s, slope + o * kBlockRows);
   }
   return total;
 }
@@ -286,7 +297,8 @@ inline double slopes_of(const GradientRun<E, T>& run, std::size_t i, std::size_t
 // while the rows of a group come from the second.
 template <class E, class T>
 struct FloatRows {
-  static constexpr std::size_t kBlock = kBlockRows, kChunkOutputs = 16, kChunkColumns = 512 / sizeof(T);
+  static constexpr std::size_t kBlock = kBlockRows, kStep = kBlockRows;
+  static constexpr std::size_t kChunkOutputs = 16, kChunkColumns = 512 / sizeof(T);
   const GradientRun<E, T>& run;
 
   // z[block][o][r] of n rows from row i on.
@@ -357,7 +369,7 @@ struct FloatRows {
 // Scores x [n][k] in place of rows, d = k: what the products would be. The slopes are written to g [n][k], which may be x.
 template <class T>
 struct ScoreRows {
-  static constexpr std::size_t kBlock = kBlockRows;
+  static constexpr std::size_t kBlock = kBlockRows, kStep = kBlockRows;
   const GradientRun<T, T>& run;
 
   void multiply(std::size_t i, std::size_t n, T* z) const {
@@ -378,13 +390,14 @@ template <class L, bool kOverOutputs, class Products, class E, class T>
 inline void gradient_groups(const GradientRun<E, T>& run, const Products& products) {
   T *z = run.z, *slope = run.z + run.k * kBlockRows;  // slope: [block][k][kBlockRows], and z before that
   const std::size_t group = group_rows(run.d * sizeof(E), run.k, Products::kBlock);
+  const std::size_t step = run.k == 1 ? Products::kStep : group;  // rows whose products are made at once
   for (std::size_t i = 0; i < run.n; i += group) {
     const std::size_t n = run.n - i < group ? run.n - i : group;
-    products.multiply(i, n, slope);
     for (std::size_t b = 0; b < n; b += kBlockRows) {
       T* s = slope + b * run.k;
-      memcpy(z, s, run.k * kBlockRows * sizeof(T));
-      *run.value = slopes_of<L, kOverOutputs>(run, i + b, n - b < kBlockRows ? n - b : kBlockRows, z, s, *run.value);
+      if (b % step == 0) products.multiply(i + b, n - b < step ? n - b : step, s);
+      if (kOverOutputs) memcpy(z, s, run.k * kBlockRows * sizeof(T));
+      *run.value = slopes_of<L, kOverOutputs>(run, i + b, n - b < kBlockRows ? n - b : kBlockRows, kOverOutputs ? z : s, s, *run.value);
       for (std::size_t o = 0; o < run.k; ++o)
         for (std::size_t r = 0; r < kBlockRows; ++r) run.g0[o] += static_cast<double>(s[o * kBlockRows + r]);
     }
