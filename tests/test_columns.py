@@ -111,3 +111,18 @@ def test_many_columns_are_solved_without_a_gram_matrix():
     z = x.astype(np.float64) - x.mean(0, dtype=np.float64)
     best = np.linalg.solve(z.T @ z + 50 * np.eye(1600), z.T @ (y - y.mean()))
     assert np.linalg.norm(model.coef_ - best) < 1e-6 * np.linalg.norm(best)
+
+
+def test_blocks_of_other_widths_meet_in_the_same_chunks(rows):
+    x, y = rows
+    first, second = scrimp.run(_chunked, workers=2, args=rows)
+    assert np.array_equal(first, second)
+    assert np.linalg.norm(first.T - closed_form(x, y, 2.0)) < 1e-6 * np.linalg.norm(first)
+
+
+def _chunked(comm, x, y):
+    from scrimp.train import columns
+
+    columns.CHUNK_VALUES = 1 << 14  # 512 rows of 32 columns, 341 of 48
+    options = NormalOptions(np.full(2, 2.0), tol=1e-9)
+    return columns.solve_by_columns(comm, x, y, None, options).w

@@ -9,6 +9,8 @@ import pytest
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 
+from scrimp.cost import Budget
+from scrimp.errors import BudgetExceeded, InputError
 from scrimp.linear_model import (
     ElasticNet,
     Lasso,
@@ -110,3 +112,67 @@ def test_a_fit_that_went_on_has_the_bits_of_one_that_was_not_broken_off(
     for name in ("coef_", "intercept_", "n_iter_", "solver_"):
         ours, theirs = getattr(resumed, name, None), getattr(whole, name, None)
         assert np.asarray(ours).tobytes() == np.asarray(theirs).tobytes(), (name, ours, theirs)
+
+
+OTHERS = [
+    (Ridge(solver="lbfgs"), Ridge(5e4, solver="lbfgs"), "penalty"),
+    (Ridge(solver="lbfgs"), Ridge(solver="lbfgs", fit_intercept=False), "frame"),
+    (SGDRegressor(max_iter=40), SGDRegressor("huber", max_iter=40), "loss"),
+    (SGDRegressor("huber", max_iter=40), SGDRegressor("huber", epsilon=2.0, max_iter=40), "delta"),
+    (
+        SGDRegressor(learning_rate=1e-3, max_iter=40),
+        SGDRegressor(alpha=3.0, learning_rate=1e-3, max_iter=40),
+        "penalty",
+    ),
+    (Ridge(solver="cg"), Ridge(solver="gram"), "gram"),
+    (Lasso(solver="proximal"), Lasso(solver="gram"), "gram"),
+]
+
+
+@pytest.mark.parametrize(("first", "second", "what"), OTHERS)
+def test_a_checkpoint_of_another_fit_is_refused(rows, first, second, what, tmp_path):
+    x, targets, _ = rows
+    clone(first).set_params(checkpoint=tmp_path / "state").fit(x, targets[:, 0])
+    with pytest.raises(InputError, match=f"checkpoint of another fit .*{what}"):
+        clone(second).set_params(checkpoint=tmp_path / "state").fit(x, targets[:, 0])
+
+
+@pytest.mark.parametrize("solver", ["gram", "cg", "lbfgs"])
+@pytest.mark.parametrize("changed", ["x", "y"])
+def test_one_other_value_is_another_fit(rows, solver, changed, tmp_path):
+    x, targets, _ = rows
+    model = Ridge(solver=solver, checkpoint=tmp_path / "state").fit(x, targets)
+    data = {"x": x.copy(), "y": targets.copy()}
+    data[changed][1234, 1] += 100
+    with pytest.raises(InputError, match="checkpoint of another fit"):
+        model.fit(data["x"], data["y"])
+
+
+@pytest.mark.parametrize("few", [1, 2, 3])
+def test_more_passes_than_before_are_taken_from_a_checkpoint(rows, few, tmp_path):
+    x, targets, _ = rows
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model = Ridge(solver="gram", max_iter=few, checkpoint=tmp_path / "state").fit(x, targets)
+    found = model.set_params(max_iter=30).fit(x, targets)
+    assert found.coef_.tobytes() == Ridge(solver="gram", max_iter=30).fit(x, targets).coef_.tobytes()
+
+
+@pytest.mark.parametrize(("before", "after"), [(1, 2), (2, 3), (3, 1)])
+def test_another_number_of_workers_goes_on(rows, before, after, tmp_path):
+    x, targets, _ = rows
+    model = Ridge(solver="lbfgs", checkpoint=tmp_path / "state")
+    with pytest.raises(BudgetExceeded):
+        clone(model).set_params(workers=before, budget=Budget(seconds=1e-9)).fit(x, targets)
+    went_on = clone(model).set_params(workers=after).fit(x, targets)
+    assert went_on.coef_.tobytes() == Ridge(solver="lbfgs").fit(x, targets).coef_.tobytes()
+
+
+@pytest.mark.parametrize("model", [Ridge(solver="gram"), Ridge(solver="cg"), Ridge(shard="features")])
+def test_a_checkpoint_that_was_not_written_is_not_named(rows, model, tmp_path):
+    x, targets, _ = rows
+    model = clone(model).set_params(checkpoint=tmp_path / "state", budget=Budget(seconds=1e-9))
+    with pytest.raises(BudgetExceeded) as stopped:
+        model.fit(x, targets)
+    assert stopped.value.checkpoint is None
+    assert not (tmp_path / "state").exists()

@@ -8,7 +8,6 @@ refused.
 from __future__ import annotations
 
 import os
-import zlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -16,12 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load, save
 
+from scrimp._core import crc32c
 from scrimp.comm import Comm
 from scrimp.errors import InputError
+from scrimp.matrix.file_rows import FileRows
 from scrimp.train.exchange import COUNTER
 from scrimp.train.storage import read_tensors, write_tensors
 
 SCHEMA = "scrimp.checkpoint/1"
+_AT_ONCE = 1 << 20  # bytes
 
 
 class Progress(NamedTuple):
@@ -95,8 +97,16 @@ def without_residuals(progress: Progress) -> Progress:
     return progress._replace(arrays=kept | anchor)
 
 
-def fingerprint(*arrays: Any, rows: int = 256) -> str:
-    """Return a short digest of shapes, types and up to `rows` evenly spaced rows of each array.
+def written(path: str | os.PathLike[str] | None) -> str | None:
+    """Return the path where there is a checkpoint by now, else None."""
+    return os.fspath(path) if path is not None and os.path.exists(path) else None
+
+
+def fingerprint(*arrays: Any) -> str:
+    """Return a short digest of shapes, types and values of each array.
+
+    Of rows in a file that is mapped, 256 evenly spaced ones are looked at: a fit that goes on should not read
+    the whole file before.
 
     Examples
     --------
@@ -106,8 +116,11 @@ def fingerprint(*arrays: Any, rows: int = 256) -> str:
     digest = 0
     for a in arrays:
         matrix = getattr(a, "matrix", a)  # rows of a QuantizedMatrix
-        a = getattr(matrix, "codes", matrix)
-        some = np.asarray(a[:: max(1, a.shape[0] // rows)]) if getattr(a, "shape", ()) else np.asarray(a)
-        described = f"{getattr(a, 'shape', ())}{some.dtype}".encode()
-        digest = zlib.crc32(np.ascontiguousarray(some).tobytes(), zlib.crc32(described, digest))
+        values = np.asarray(getattr(matrix, "codes", matrix))
+        digest = crc32c(f"{values.shape}{values.dtype}".encode(), digest)
+        if values.ndim and FileRows.of(values) is not None:
+            values = values[:: max(1, len(values) // 256)]
+        step = max(1, _AT_ONCE // max(1, values[:1].nbytes)) if values.ndim else 1
+        for part in (values[i : i + step] for i in range(0, len(values), step)) if values.ndim else [values]:
+            digest = crc32c(np.ascontiguousarray(part).tobytes(), digest)
     return f"{digest:08x}"

@@ -15,7 +15,7 @@ import numpy as np
 from scrimp.comm import Comm, shard_bounds, single
 from scrimp.errors import BudgetExceeded
 from scrimp.matrix.blas import one_thread
-from scrimp.train.checkpoint import Progress, load_progress, save_progress
+from scrimp.train.checkpoint import Progress, load_progress, save_progress, written
 from scrimp.train.dense import Matrix
 from scrimp.train.equations import NOTHING, NormalOptions, NormalSolution
 from scrimp.train.exchange import sum_over_ranks
@@ -54,7 +54,10 @@ class ColumnBlock:
     def __init__(
         self, comm: Comm, X: Any, y: Matrix, sample_weight: Matrix | None, options: NormalOptions
     ) -> None:
-        self.comm, self.columns = comm, slice(*shard_bounds(X.shape[1], comm.size, BLOCK)[comm.rank])
+        bounds = shard_bounds(X.shape[1], comm.size, BLOCK)
+        self.comm, self.columns = comm, slice(*bounds[comm.rank])
+        widest = max(end - begin for begin, end in bounds)
+        self._chunk = max(256, CHUNK_VALUES // max(widest, 1))  # rows that meet at once: on all ranks alike
         self.x, self.y, self.weight = X[:, self.columns], y, sample_weight
         d, k = self.x.shape[1], y.shape[1]
         self.mean, self.y_mean, self.scatter = np.zeros(d), np.zeros(k), np.zeros(d)
@@ -68,11 +71,10 @@ class ColumnBlock:
 
     def product(self, v: Matrix, target: Matrix | None = None) -> Matrix:
         """Return Xᵀs(X·v), or Xᵀs(y − X·v) where a target is given, of the own columns: float64[d, k]."""
-        n, d = self.x.shape
+        n = len(self.x)
         out = np.zeros(v.shape)
-        step = max(256, CHUNK_VALUES // max(d, 1))
-        for begin in range(0, n, step):
-            rows = slice(begin, min(n, begin + step))
+        for begin in range(0, n, self._chunk):
+            rows = slice(begin, min(n, begin + self._chunk))
             x = self.x[rows].astype(np.float64) - self.mean
             z = x @ v
             self.comm.all_reduce(z.reshape(-1), op="sum", raw_below=0)
@@ -113,7 +115,7 @@ def solve_by_columns(
             if passes >= options.max_iter:
                 break
             if watch.due(passes) and watch.over_budget(passes):
-                raise BudgetExceeded(watch.message, run.checkpoint)
+                raise BudgetExceeded(watch.message, written(run.checkpoint))
             state, passes = _step(block, state, options, lanczos), passes + 1
             if run.checkpoint is not None:
                 record = {"passes": passes, "spent": watch.spent().to_dict()}

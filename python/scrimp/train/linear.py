@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from scrimp.matrix import LEAF_ROWS, QuantizedMatrix, TreeSum, column_ranges, gradient_sums
 from scrimp.matrix.blas import one_thread
+from scrimp.train.checkpoint import fingerprint
 from scrimp.train.dense import Factor, Matrix
 
 PILOT_ROWS = 8192
@@ -75,6 +76,18 @@ class LinearObjective:
     def from_total(self, u: Matrix, total: Matrix, n: int) -> tuple[float, Matrix]:
         """Return value and gradient, given the sums over n rows."""
         return self._from_total(self.weights(u)[0], total, n)
+
+    def identity(self) -> dict[str, Any]:
+        """Return what a checkpoint must agree with."""
+        lower = np.zeros(0) if self.units.lower is None else self.units.lower
+        frame = fingerprint(self.mean, self.centre, self.units.scale, lower)
+        return {
+            "loss": self.loss,
+            "penalty": self.penalty.tolist(),
+            "bias": self.bias,
+            "delta": self.delta,
+            "frame": frame,
+        }
 
     def _leaf_sums(self, w: Matrix, intercept: Matrix, rows: tuple[Any, ...], first_row: int) -> TreeSum:
         x, y, *weight = rows

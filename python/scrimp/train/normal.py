@@ -21,7 +21,7 @@ from scrimp.cost import Budget
 from scrimp.errors import BudgetExceeded
 from scrimp.matrix import LEAF_ROWS, Gram, QuantizedMatrix
 from scrimp.matrix.blas import one_thread
-from scrimp.train.checkpoint import fingerprint
+from scrimp.train.checkpoint import fingerprint, written
 from scrimp.train.dense import Matrix, ridge_by_svd
 from scrimp.train.equations import NOTHING, Centred, NormalOptions, NormalSolution, Solver
 from scrimp.train.exchange import from_root
@@ -108,7 +108,8 @@ def identity(X: Any, y: Matrix, sample_weight: Matrix | None, options: NormalOpt
     facts = {"rows": len(y), "data": fingerprint(codes, y, weight), "alpha": options.alpha.tolist()}
     if options.start is not None:
         facts["start"] = fingerprint(options.start)
-    return facts | {name: getattr(options, name) for name in ("fit_intercept", "data_bits", "refine", "seed")}
+    names = ("fit_intercept", "data_bits", "refine", "seed", "gram")
+    return facts | {name: getattr(options, name) for name in names}
 
 
 def solve_gram(gram: Gram, options: NormalOptions) -> NormalSolution:
@@ -144,16 +145,16 @@ def converse(
     answer: Any = None
     for step in itertools.count(1):
         said = _next(questions, answer)
-        while replay and isinstance(said, Ask) and said.what != "centre":
+        while isinstance(said, Ask) and said.what != "centre" and replay.answers(said):
             said = _next(questions, replay.hear())
         said = _read(from_root(rows.comm, b"" if said is None else _write(said)))
         if isinstance(said, NormalSolution):
             return said
         if watch.due(step) and watch.over_budget(step):
-            raise BudgetExceeded(watch.message, run.checkpoint)
+            raise BudgetExceeded(watch.message, written(run.checkpoint))
         answer = rows.answer(said)
         if run.checkpoint is not None and said.what != "centre":
-            replay.record(answer, watch.spent())
+            replay.record(said, answer, watch.spent())
     raise AssertionError("unreachable")
 
 

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scrimp.matrix import Gram
-from scrimp.train.checkpoint import Progress, load_progress, save_progress_of_one
+from scrimp.train.checkpoint import Progress, fingerprint, load_progress, save_progress_of_one
+from scrimp.train.refinement import Ask
 from scrimp.usage import Usage
 
 GRAM_ARRAYS = ("about", "moment", "drift", "mean", "cross", "y_mean", "noise")
@@ -34,14 +35,21 @@ class Replay:
     def __init__(self, path: str | None, problem: Mapping[str, Any]) -> None:
         self._path, self._problem = path, problem
         found = None if path is None else load_progress(path, 0, problem)
-        self._arrays: dict[str, NDArray[Any]] = dict(found.arrays) if found else {}
-        self._recorded: int = found.record["answers"] if found else 0
+        self._asked: list[str] = list(found.record.get("asked", ())) if found else []
+        self._arrays: dict[str, NDArray[Any]] = dict(found.arrays) if found and self._asked else {}
         self._heard = 0
         self.spent_before = Usage(**found.record["spent"]) if found else Usage()
 
-    def __bool__(self) -> bool:
-        """Whether there are answers not heard yet."""
-        return self._heard < self._recorded
+    def answers(self, ask: Ask) -> bool:
+        """Whether the next answer is one to this question; if not, it is forgotten, and those behind it.
+
+        Another `max_iter` makes a solver ask otherwise, for example.
+        """
+        if self._heard < len(self._asked) and self._asked[self._heard] != _name(ask):
+            self._asked = self._asked[: self._heard]
+            kept = {f"{i}" for i in range(self._heard)}
+            self._arrays = {name: a for name, a in self._arrays.items() if name.split(".")[0] in kept}
+        return self._heard < len(self._asked)
 
     def hear(self) -> Any:
         """Return the next answer."""
@@ -54,15 +62,20 @@ class Replay:
         values = tuple(parts[str(i)] for i in range(len(parts)))
         return values[0] if len(values) == 1 else values
 
-    def record(self, answer: Any, spent: Usage) -> None:
+    def record(self, ask: Ask, answer: Any, spent: Usage) -> None:
         """Add an answer and write the checkpoint."""
         if self._path is None:
             return
         mine = f"{self._heard}."
         self._arrays |= {mine + name: a for name, a in _parts(answer).items()}
-        self._heard = self._recorded = self._heard + 1
-        record = {"answers": self._recorded, "spent": spent.to_dict()}
+        self._asked.append(_name(ask))
+        self._heard = len(self._asked)
+        record = {"asked": self._asked, "spent": spent.to_dict()}
         save_progress_of_one(os.fspath(self._path), self._problem, Progress(self._arrays, record))
+
+
+def _name(ask: Ask) -> str:
+    return f"{ask.what} {fingerprint(*ask.values)}"
 
 
 def _parts(answer: Any) -> dict[str, NDArray[Any]]:

@@ -202,13 +202,14 @@ def train(
         rows_by_rank = tuple(end - begin for begin, end in bounds)
         loop_type = FullBatchLoop if options.solver == "lbfgs" else StochasticLoop
         loop = loop_type(comm, _flat(value_and_grad, structure), w, shard, rows_by_rank, options)
-    problem, spent = _begin(comm, loop, structure, w0, data, options)
+    problem, spent = _begin(comm, loop, value_and_grad, structure, w0, data, options)
     return loop.run(Watch(comm, options.budget, spent, started), problem, structure)
 
 
 def _begin(
     comm: Comm,
     loop: FullBatchLoop | StochasticLoop,
+    objective: Any,
     structure: Structure,
     w0: Any,
     data: Any,
@@ -219,17 +220,21 @@ def _begin(
     arrays = data.values() if isinstance(data, dict) else data if isinstance(data, (tuple, list)) else [data]
     any_size = isinstance(loop, LeafBatchLoop) or options.on_failure == "continue"
     problem = options.identity(structure, None if any_size else comm.size)
+    if hasattr(objective, "identity"):  # of linear models; of other functions nothing is known
+        problem |= objective.identity()
     problem |= {
         "rows": count_rows(data),
         "data": fingerprint(*arrays),
         "w0": fingerprint(structure.flatten(w0)),
     }
     progress = load_progress(options.checkpoint, comm.rank, problem)
+    if progress and progress.record.get("workers", comm.size) != comm.size:  # then all have the same state
+        progress = load_progress(options.checkpoint, 0, problem)
+        progress = progress and without_residuals(progress)
     comm.barrier()
     if progress is None:
         return problem, Usage()
-    same_ranks = progress.record.get("workers", comm.size) == comm.size
-    loop.resume(progress if same_ranks else without_residuals(progress))
+    loop.resume(progress)
     return problem, Usage(**progress.record["spent"])
 
 
