@@ -159,6 +159,15 @@ def test_what_float32_leaves_is_done_in_float64():
         assert ("product" in said) == (off > 1)
 
 
+def test_a_row_far_from_the_rest_is_not_taken_on_trust(rows):
+    """Of 300 standard deviations, where the sample does not see it."""
+    x, y = rows[0][:, 2:].copy(), rows[1]
+    x[7] += 300 * x.std(axis=0) * np.random.default_rng(4).normal(size=x.shape[1]).astype(np.float32)
+    w, coef = Ridge().fit(x, y).coef_, exact(x, y, 1.0)[0]
+    assert relative(w, coef) < 1e-6
+    assert relative(w * x.std(axis=0), coef * x.std(axis=0)) < 1e-6
+
+
 def test_the_step_follows_the_costs():
     assert choose_step(5000, 100, 1, 1e-6) == 1  # too few values
     assert choose_step(10**6, 256, 1, 1e-6) == 6

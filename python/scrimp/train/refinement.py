@@ -113,16 +113,18 @@ def refine_by_sample(w: Matrix, system: System, tol: float, max_iter: int, rate:
     Conjugate gradients with products in float32 come so near that one correction by a residual in float64 is
     enough. It is not looked at again: an even sample of one row in s has no eigenvalue of M⁻¹A below 1/s, so
     that a correction is not far shorter than the error; flights, whose rare one-hots ended at 8e-6 that way,
-    get no sample. Where the residual says that more is to be done, that is done in float64.
+    get no sample. A correction is too long where an eigenvalue is large, as of a row far from the rest that
+    the sample lacks: such a one weighs in the steps, and is seen. Where the residual says that more is to be
+    done, or the eigenvalues, that is done in float64.
     """
     near = tol / (SURE * rate * rate)
     state = yield from look(_as_floats(w), system, "quick_residual")
     state = yield from descend(state, system, "quick_product", near, max_iter - 2)
     if state.lost:
         return Refined(w, np.inf, 1 + state.steps)
-    quick, passes = state.error, 2 + state.steps
+    quick, away, passes = state.error, state.away, 2 + state.steps
     state = yield from look(state.w + state.z, system, "residual")
-    rate = max(rate, state.error / quick if quick > 0 else 0.0)
+    rate = max(rate, away / 2, state.error / quick if quick > 0 else 0.0)
     if state.error * rate * SURE <= tol:
         return Refined(state.w + state.z, state.error * rate, passes)
     state = yield from descend(state, system, "product", tol, max_iter - passes)
@@ -145,7 +147,8 @@ class System(NamedTuple):
 class State(NamedTuple):
     """Coefficients, their residual b − (A + α)w and correction M⁻¹r; the estimated error, and steps made.
 
-    `lost`: the residual is not finite.
+    `lost`: the residual is not finite. `away`: how far from 1 the steps have seen eigenvalues of M⁻¹A, about
+    2·rate where the rows are like the sample.
     """
 
     w: Matrix
@@ -154,6 +157,7 @@ class State(NamedTuple):
     error: float
     steps: int = 0
     lost: bool = False
+    away: float = 0.0
 
 
 def look(w: Matrix, system: System, ask: str) -> Generator[Ask, Any, State]:
@@ -167,12 +171,10 @@ def look(w: Matrix, system: System, ask: str) -> Generator[Ask, Any, State]:
         return State(w, r, z, float(system.errors(z, w).max(initial=0.0)))
 
 
-def descend(
-    state: State, system: System, ask: str, tol: float, most: int
-) -> Generator[Ask, Any, State]:
+def descend(state: State, system: System, ask: str, tol: float, most: int) -> Generator[Ask, Any, State]:
     """Go down by conjugate gradients, at most so many steps; products are asked for under that name."""
-    w, r, z, error, steps, lost = state
-    if lost:
+    w, r, z, error, steps = state[:5]
+    if state.lost:
         return state
     with np.errstate(over="ignore", invalid="ignore"):
         p, rz, lanczos = z, _inner(r, z), Lanczos()
@@ -193,7 +195,7 @@ def descend(
             p = z + ratio * p
             lanczos.add(step, ratio)
             error = lanczos.worst(system.errors(z, w))
-    return State(w, r, z, error, steps)
+    return State(w, r, z, error, steps, away=lanczos.away())
 
 
 def _as_floats(w: Matrix) -> Matrix:
@@ -233,6 +235,11 @@ class Lanczos:
             return 0.0
         output = int(np.argmax(errors))
         return float(errors[output]) / min(1.0, max(float(self._eigenvalues(output)[0]), TINY))
+
+    def away(self) -> float:
+        """Return how far from 1 an eigenvalue of any output was seen."""
+        outputs = range(len(self._steps[0]) if self._steps else 0)
+        return max((float(np.abs(self._eigenvalues(output) - 1).max()) for output in outputs), default=0.0)
 
     def _eigenvalues(self, output: int) -> Matrix:
         steps, ratios = (np.array([a[output] for a in values]) for values in (self._steps, self._ratios))
