@@ -15,7 +15,14 @@ from sklearn.utils import check_random_state
 from scrimp.comm import single
 from scrimp.cost import Budget, Meter
 from scrimp.errors import InputError
-from scrimp.linear_model.inputs import DOUBLE_SIZES, SINGLE_SIZES, Inputs, check_columns, check_targets
+from scrimp.linear_model.inputs import (
+    DOUBLE_SIZES,
+    SINGLE_SIZES,
+    SQUARED_SIZES,
+    Inputs,
+    check_columns,
+    check_targets,
+)
 from scrimp.linear_model.transfer import Known
 from scrimp.linear_model.weights import Coefficients
 from scrimp.matrix import NibblePlanes, QuantizedMatrix, product
@@ -264,7 +271,9 @@ class GradientFit:
         rate, near = 1.0, None
         if solver == "sgd":
             pilot = take_pilot(rows, mean, float(penalty.max()), bend, stochastic=True)
-            units, rate = pilot.units, pilot.learning_rate(self.batch_size, n, self.momentum)
+            units = pilot.units
+            rate = pilot.learning_rate(self.batch_size, n, self.momentum, bend if bias else 0.0)
+            check_targets(inputs.y, SQUARED_SIZES)
         else:
             near = _near_start(rows, inputs, mean, loss, penalty, bias)
             units = near.units if near else sample_units(rows, mean, float(penalty.max()), bend)

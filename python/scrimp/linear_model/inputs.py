@@ -188,6 +188,7 @@ class Sizes(NamedTuple):
 
 DOUBLE_SIZES = Sizes(1 / LARGEST, LARGEST)
 SINGLE_SIZES = Sizes(1e-36, 1e32)  # where kernels work in float32
+SQUARED_SIZES = Sizes(1e-36, 1e18)  # of targets whose squares are float32, too
 
 
 def check_columns(X: Any, sizes: Sizes) -> None:

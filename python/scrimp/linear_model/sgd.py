@@ -19,10 +19,11 @@ from scrimp.linear_model.persistence import Persistent
 from scrimp.linear_model.transfer import for_rows, known_before
 from scrimp.matrix import QuantizedMatrix
 from scrimp.train import Fit
-from scrimp.train.linear import CodeRows, LinearObjective
+from scrimp.train.linear import CURVATURE, PILOT_ROWS, CodeRows, LinearObjective, look_again
 from scrimp.train.options import averaged_after
 
 LOSSES = {"squared_error": "squared", "huber": "huber"}
+LEAP = 100.0  # times the mean objective of the last pass: then the step is looked at again
 
 
 class Online(NamedTuple):
@@ -40,6 +41,8 @@ class Online(NamedTuple):
     mean : float64[d, k] or None
         Of u over `n_averaged` steps.
     n_averaged : int
+    value : float
+        Mean of the objective in the last pass.
     """
 
     objective: LinearObjective
@@ -49,6 +52,7 @@ class Online(NamedTuple):
     rows: int = 0
     mean: NDArray[np.float64] | None = None
     n_averaged: int = 0
+    value: float = np.inf
 
     def after(self, fit: Fit, calls: int, rows: int) -> Online:
         """Return where it stands after some more steps over so many rows."""
@@ -56,9 +60,8 @@ class Online(NamedTuple):
         if fit.n_averaged:
             before = np.zeros(fit.w.shape) if mean is None else mean
             mean = before + (fit.w - before) * (fit.n_averaged / n_averaged)
-        return self._replace(
-            u=fit.last, calls=self.calls + calls, rows=self.rows + rows, mean=mean, n_averaged=n_averaged
-        )
+        done: dict[str, Any] = {"calls": self.calls + calls, "rows": self.rows + rows, "value": fit.value}
+        return self._replace(u=fit.last, mean=mean, n_averaged=n_averaged, **done)
 
 
 class OnlineFit(GradientFit):
@@ -105,10 +108,42 @@ class OnlineFit(GradientFit):
             "average": average and max(1, average - online.rows),
             "checkpoint": None,
         }
-        fit = self._minimize(objective, online.u, data, "sgd", online.rate, **changes)
+        if online.calls and online.rows < PILOT_ROWS:  # the first rows may have been too few to tell
+            online = self._slowed(online, data[0])
+        online, fit = self._one_pass(online, data, changes)
         self._online = online = online.after(fit, 1, n)
         u = online.mean if average and online.mean is not None else online.u.astype(np.float64)
         return Found(*objective.weights(u), objective, fit, online.rate, fit.usage)
+
+    def _one_pass(
+        self: Any, online: Online, data: tuple[Any, ...], changes: dict[str, Any]
+    ) -> tuple[Online, Fit]:
+        """Make it, and once more where the step was too long for these rows."""
+        diverged: FloatingPointError | None = None
+        try:
+            fit = self._minimize(online.objective, online.u, data, "sgd", online.rate, **changes)
+            if fit.value <= LEAP * online.value:
+                return online, fit
+        except FloatingPointError as error:
+            diverged = error
+        slowed = self._slowed(online, data[0])
+        if slowed.rate < 0.5 * online.rate:
+            return slowed, self._minimize(slowed.objective, online.u, data, "sgd", slowed.rate, **changes)
+        if diverged:
+            raise diverged
+        return online, fit
+
+    def _slowed(self: Any, online: Online, X: Any) -> Online:
+        """Return where it stands, with a step that is not too long for these rows either."""
+        objective = online.objective
+        if self.learning_rate != "auto":
+            return online
+        bend = CURVATURE[objective.loss] if objective.bias else 0.0
+        pilot = look_again(X, objective)
+        pilot = pilot._replace(curvature=pilot.curvature + bend)  # their means are not those of the first
+        return online._replace(
+            rate=min(online.rate, pilot.learning_rate(self.batch_size, len(X), self.momentum))
+        )
 
 
 @with_options
@@ -202,9 +237,7 @@ class SGDRegressor(OnlineFit, Persistent, RegressorMixin, BaseEstimator):  # typ
         self.random_state = random_state
         self.verbose = verbose
 
-    def fit(
-        self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None, *, init: Any = None
-    ) -> Self:
+    def fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None, *, init: Any = None) -> Self:
         """Fit to rows, forgetting what was learnt before.
 
         Parameters
@@ -356,9 +389,7 @@ class SGDClassifier(OnlineFit, Classifier):
         self.random_state = random_state
         self.verbose = verbose
 
-    def fit(
-        self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None, *, init: Any = None
-    ) -> Self:
+    def fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None, *, init: Any = None) -> Self:
         """Fit to rows, forgetting what was learnt before; as `LogisticRegression.fit`."""
         known = known_before(self, init)
         labels = self._labels(X, y, sample_weight, None, reset=True)

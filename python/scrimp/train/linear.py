@@ -222,9 +222,12 @@ class Pilot(NamedTuple):
     curvature: float
     roughness: float
 
-    def learning_rate(self, batch_size: int, n: int, momentum: float) -> float:
-        """Return a step at which mini-batches contract: (1 − μ) / (curvature + roughness / batch)."""
-        smooth = self.curvature + self.roughness * max(0.0, 1 / min(batch_size, n) - 1 / n)
+    def learning_rate(self, batch_size: int, n: int, momentum: float, beside: float = 0.0) -> float:
+        """Return a step at which mini-batches contract: (1 − μ) / (curvature + roughness / batch).
+
+        `beside` is the curvature along the intercept, which no column has.
+        """
+        smooth = max(self.curvature, beside) + self.roughness * max(0.0, 1 / min(batch_size, n) - 1 / n)
         return (1 - momentum) / max(smooth, 1e-300)
 
 
@@ -251,11 +254,21 @@ def take_pilot(X: Any, mean: Matrix, penalty: float, bend: float = 1.0, *, stoch
     second = first if is_whole else sample_rows(X, rows[1::2]) - mean
     reach = (_reach(X, mean) / LEVERAGE) ** 2 if stochastic else 0.0
     with one_thread():
-        units = _units(X, first, mean, reach, penalty, bend)
-        z = np.sqrt(bend) * units.half_solve(second.T).T
-        least = penalty * float((units.scale**2).max(initial=0.0))
-        curvature = _largest_eigenvalue(z, np.ones(len(z))) + least
-        rough = _largest_eigenvalue(z, (z * z).sum(axis=1))
+        return _pilot_of(second, _units(X, first, mean, reach, penalty, bend), penalty, bend)
+
+
+def look_again(X: Any, objective: LinearObjective) -> Pilot:
+    """Look at a sample of other rows in the units that an objective has."""
+    some = sample_rows(X, pilot_rows(len(X))) - objective.mean
+    with one_thread():
+        return _pilot_of(some, objective.units, float(objective.penalty.max()), CURVATURE[objective.loss])
+
+
+def _pilot_of(centred: Matrix, units: Factor, penalty: float, bend: float) -> Pilot:
+    z = np.sqrt(bend) * units.half_solve(centred.T).T
+    least = penalty * float((units.scale**2).max(initial=0.0))
+    curvature = _largest_eigenvalue(z, np.ones(len(z))) + least
+    rough = _largest_eigenvalue(z, (z * z).sum(axis=1))
     return Pilot(units, curvature, rough / max(curvature, 1e-300))
 
 
