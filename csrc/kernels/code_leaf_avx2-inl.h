@@ -146,12 +146,16 @@ struct NibbleSum {
     add_byte_pairs(plane1, codes, second);
     add_byte_pairs(plane2, codes, third);
   }
-  // Adds the sums of 16 bits as those of 32.
-  void add_wide(const NibbleSum& sum) {
-    const __m256i one = _mm256_set1_epi16(1);
-    plane0 = _mm256_add_epi32(plane0, _mm256_madd_epi16(sum.plane0, one));
-    plane1 = _mm256_add_epi32(plane1, _mm256_madd_epi16(sum.plane1, one));
-    plane2 = _mm256_add_epi32(plane2, _mm256_madd_epi16(sum.plane2, one));
+};
+
+// The same in 32 bits: the first two planes as one.
+struct WideNibbleSum {
+  __m256i lower = _mm256_setzero_si256(), upper = lower;
+
+  void add(const NibbleSum& sum) {
+    const __m256i one = _mm256_set1_epi16(1), first = _mm256_madd_epi16(sum.plane0, one);
+    lower = _mm256_add_epi32(lower, _mm256_add_epi32(first, _mm256_madd_epi16(sum.plane1, _mm256_set1_epi16(256))));
+    upper = _mm256_add_epi32(upper, _mm256_madd_epi16(sum.plane2, one));
   }
 };
 
@@ -159,9 +163,10 @@ struct NibbleSum {
 // fetched ahead.
 struct NibbleSums {
   static constexpr std::size_t kTogether = 4 * 32;  // bytes; a lane adds 16 of their codes, 30,720 at most
+  static constexpr std::size_t kBytes = 1024;       // whose sums of the lower two digits fit into 32 bits
   const std::int8_t* digits;
   std::size_t stride, high;
-  NibbleSum a, b;
+  WideNibbleSum a, b;
 
   __attribute__((always_inline)) NibbleSums(const std::uint8_t* const* row, std::size_t begin, std::size_t end, std::size_t h,
                                             std::ptrdiff_t ahead, const std::int8_t* of, std::size_t between, std::size_t far)
@@ -174,8 +179,8 @@ struct NibbleSums {
       fetch(p + j + 64 + ahead);
 #pragma GCC unroll 4
       for (std::size_t i = 0; i < kTogether; i += 32) add(load32(p + j + i), load32(q + j + i), j + i, x, y);
-      a.add_wide(x);
-      b.add_wide(y);
+      a.add(x);
+      b.add(y);
     }
     if (j == end) return;
     NibbleSum x, y;
@@ -183,8 +188,8 @@ struct NibbleSums {
     fetch(p + end - 1 + ahead);
     for (; j + 32 <= end; j += 32) add(load32(p + j), load32(q + j), j, x, y);
     if (j < end) add(load_end32(p, h, h - j), load_end32(q, h, h - j), h < 32 ? 0 : h - 32, x, y);
-    a.add_wide(x);
-    b.add_wide(y);
+    a.add(x);
+    b.add(y);
   }
 
   void add(__m256i p, __m256i q, std::size_t j, NibbleSum& x, NibbleSum& y) const {
@@ -203,14 +208,12 @@ __attribute__((noinline)) __m256i sums_of_rows(const std::uint8_t* const* row, s
                                                const std::int8_t* digits, std::size_t stride) {
   const std::size_t h = (d + 1) / 2, high = high_nibbles_at(h);
   __m256i sum = _mm256_setzero_si256();
-  for (std::size_t j = 0; j < h; j += kSegment) {
-    const std::size_t end = h - j < kSegment ? h : j + kSegment;
+  for (std::size_t j = 0; j < h; j += NibbleSums::kBytes) {
+    const std::size_t end = h - j < NibbleSums::kBytes ? h : j + NibbleSums::kBytes;
     const NibbleSums x(row, j, end, h, ahead, digits, stride, high), y(row + 2, j, end, h, ahead, digits, stride, high);
-    const __m256i first = _mm256_cvtepi32_epi64(sums_of_four(x.a.plane0, x.b.plane0, y.a.plane0, y.b.plane0));
-    const __m256i second = _mm256_cvtepi32_epi64(sums_of_four(x.a.plane1, x.b.plane1, y.a.plane1, y.b.plane1));
-    const __m256i third = _mm256_cvtepi32_epi64(sums_of_four(x.a.plane2, x.b.plane2, y.a.plane2, y.b.plane2));
-    const __m256i upper = _mm256_add_epi64(second, _mm256_slli_epi64(third, 8));
-    sum = _mm256_add_epi64(sum, _mm256_add_epi64(first, _mm256_slli_epi64(upper, 8)));
+    const __m256i lower = _mm256_cvtepi32_epi64(sums_of_four(x.a.lower, x.b.lower, y.a.lower, y.b.lower));
+    const __m256i upper = _mm256_cvtepi32_epi64(sums_of_four(x.a.upper, x.b.upper, y.a.upper, y.b.upper));
+    sum = _mm256_add_epi64(sum, _mm256_add_epi64(lower, _mm256_slli_epi64(upper, 16)));
   }
   return sum;
 }
