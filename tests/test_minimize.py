@@ -436,3 +436,12 @@ def test_wrong_data_and_gradients_are_named(problem):
         scrimp.minimize(lambda w, rows: (0.0, np.zeros(3)), start, (x, y))
     with pytest.raises(TypeError, match="real"):
         scrimp.minimize(half_squared, np.zeros(160, complex), (x, y))
+
+
+@pytest.mark.parametrize("solver", ["lbfgs", "sgd"])
+def test_an_objective_that_is_not_finite_is_no_success(solver):
+    def nowhere(w, rows):
+        return float("nan"), np.zeros_like(w)
+
+    with pytest.raises(FloatingPointError, match=r"finite|diverged"):
+        scrimp.minimize(nowhere, np.zeros(2, np.float32), np.zeros(10), solver=solver)

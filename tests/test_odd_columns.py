@@ -115,3 +115,18 @@ def test_weights_of_classifiers_count_as_repeated_rows(odd, kind):
     weighted = LogisticRegression(tol=1e-9).fit(x, target, sample_weight=weight)
     repeated = LogisticRegression(tol=1e-9).fit(np.repeat(x, weight, axis=0), np.repeat(target, weight))
     np.testing.assert_allclose(weighted.predict_proba(x), repeated.predict_proba(x), atol=1e-6)
+
+
+@pytest.mark.parametrize("alpha", [1e-8, 1e-6, 1e-2])
+@pytest.mark.parametrize("n", [6000, 60_000])
+def test_two_equal_columns_share_the_coefficient_however_small_the_penalty(n, alpha):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(n, 6)).astype(np.float32)
+    x[:, 3] = x[:, 2]
+    y = x @ rng.normal(size=6) + rng.normal(size=n)
+    one = np.delete(x.astype(np.float64), 3, axis=1) * [1, 1, 2**0.5, 1, 1]
+    one -= one.mean(axis=0)
+    best = np.linalg.solve(one.T @ one + alpha * np.eye(5), one.T @ (y - y.mean())) * [1, 1, 0.5**0.5, 1, 1]
+    best = np.insert(best, 3, best[2])
+    found = Ridge(alpha).fit(x, y).coef_
+    assert np.linalg.norm(found - best) < 2e-6 * np.linalg.norm(best)

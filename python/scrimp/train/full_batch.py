@@ -99,6 +99,11 @@ class FullBatchLoop:
         is_near = self._options.gradient_scale > 0  # then a codec's error may be more than the gradient
         oracle = self._exactly if is_near and self._gradients.is_lossy else self._oracle
         state = lbfgs.start(oracle, own, self._total)
+        if not (np.isfinite(state.point.value) and np.isfinite(state.first_norm)):
+            raise FloatingPointError(
+                f"the objective must be finite at the start, got the value {state.point.value} "
+                f"and a gradient of norm {state.first_norm}"
+            )
         return state._replace(first_norm=max(state.first_norm, self._options.gradient_scale))
 
     def _iterate(self, state: lbfgs.LbfgsState) -> tuple[lbfgs.LbfgsState, str | None]:

@@ -34,6 +34,7 @@ from scrimp.train.watch import Watch
 SURELY_REGULAR = (
     1e-3  # least pivot of the quantized Gram above which its rounding cannot hide a singular matrix
 )
+MADE_UP = 100.0  # times the spread that rounding makes up: what is larger is there
 SAMPLE_PASSES = 4  # more than expected, in which a sample that is like the rest has solved the rest
 EVEN = 50.0  # values as far from the mean as the farthest that the sample of a column is worth at least
 NEAR = 1e3  # standard deviations from 0 within which columns lose little to rounding to float32
@@ -216,7 +217,7 @@ def _solve_by_sample(options: NormalOptions, step: int) -> Questions:
     if (scatter < step * EVEN * span**2).any() or not problem.used.all():
         return nothing
     solver = Solver.of(problem)
-    if solver is None or (not options.alpha.all() and solver.smallest_pivot() < SURELY_REGULAR):
+    if solver is None or _is_unsure(problem, solver, gram.n / step):
         return nothing
     yield Ask("centre", (problem.mean, np.zeros_like(problem.y_mean)))
     w, units, alpha = solver(problem.b), 1 / np.sqrt(scatter), options.alpha[None, :]
@@ -252,12 +253,31 @@ def _solve_by_codes(options: NormalOptions) -> Questions:
             Solver.of(problem, with_noise=True),
             how + " (with its noise: else not positive definite)",
         )
-    if solver is None or (not options.alpha.all() and solver.smallest_pivot() < SURELY_REGULAR):
+    if solver is None or _is_unsure(problem, solver, gram.n):
         return (yield from _solve_exactly(options))
     refined = yield from _refined(problem, solver)
     if refined.error > options.tol:
         return (yield from _solve_exactly(options))
     return problem.solution(refined.w[problem.used], how, refined)
+
+
+def _is_unsure(problem: Centred, solver: Solver, n: float) -> bool:
+    """Whether the rounding of n rows may hide that they do not vary in some direction.
+
+    Codes of variance v along a direction without spread, relative to the columns', say that it has about
+    v·√(2/n): next to that a penalty must be large, or conjugate gradients take the direction for solved.
+    """
+    if solver.smallest_pivot() >= SURELY_REGULAR:
+        return False
+    alpha = float(problem.options.alpha.min())
+    if not alpha:
+        return True
+    full = np.diag(problem.a) + alpha
+    unit = 1 / np.sqrt(full)
+    values, vectors = np.linalg.eigh((problem.a + alpha * np.eye(len(full))) * unit[:, None] * unit)
+    noise = (problem.noise / full) @ vectors**2
+    small = values < SURELY_REGULAR
+    return bool((values[small] < MADE_UP * noise[small] * np.sqrt(2 / n)).any())
 
 
 def _directly(problem: Centred, how: str) -> NormalSolution:
