@@ -82,6 +82,20 @@ def test_reproducible_sums_depend_neither_on_rank_order_nor_on_buckets() -> None
     assert np.allclose(got, exact, rtol=1e-6, atol=1e-8)
 
 
+def reproduced_integers(comm: Comm) -> list[list[int]]:
+    out = []
+    for dtype in (np.int64, np.uint8):
+        x = np.array([2**24 + 1, 2**40, comm.rank]).astype(dtype)
+        comm.all_reduce(x, op="sum", reproducible=True)
+        out.append(x.tolist())
+    return out
+
+
+def test_reproducible_sums_of_integers_are_exact() -> None:
+    expected = [[3 * (2**24 + 1), 3 * 2**40, 3], [3, 0, 3]]
+    assert scrimp.run(reproduced_integers, workers=3) == [expected] * 3
+
+
 def reproduced_with_feedback(comm: Comm) -> tuple[float, float]:
     feedback = scrimp.ErrorFeedback()
     target, total, errors = values_of(comm.rank, 1000), np.zeros(1000), []

@@ -259,9 +259,10 @@ def over_two_levels(comm: Comm, hosts: str) -> tuple[bytes, int, bytes | None]:
     assert mine.tobytes() == before
     world.all_reduce(mine, codec="int8", nonfinite="skip")
     assert not mine.any()
-    count = np.array([comm.rank])
-    world.all_reduce(count, op="sum")
-    assert count[0] == comm.size * (comm.size - 1) // 2
+    for reproducible in (False, True):
+        count = np.array([comm.rank, 2**24 + 1])
+        world.all_reduce(count, op="sum", reproducible=reproducible)
+        assert count.tolist() == [comm.size * (comm.size - 1) // 2, comm.size * (2**24 + 1)]
     with pytest.raises(TypeError, match="x must be an array of numbers, got list"):
         world.all_reduce([1.0])  # type: ignore[arg-type]
     world.barrier()
