@@ -330,6 +330,10 @@ def test_wrong_arguments_are_named() -> None:
         comm.reduce_scatter(x, x.copy(), nonfinite="x")
     with pytest.raises(TypeError, match="root must be an integer, got 'a'"):
         comm.broadcast(x, root="a")
+    for bad in (np.zeros(4, np.int32), np.zeros(4, bool)):
+        for call in (comm.all_reduce, comm.broadcast, lambda x, **how: comm.all_gather(x, x.copy(), **how)):
+            with pytest.raises(TypeError, match=f"^x must be an array of (floats|numbers).*got {bad.dtype}$"):
+                call(bad, codec="int8")
     for block in (0, -128):
         with pytest.raises(ValueError, match=f"block must be at least 1, got {block}"):
             comm.reduce_scatter(x, x.copy(), block=block)

@@ -59,15 +59,20 @@ def _kind(x: Any) -> str:
     return str(x.dtype) if isinstance(x, np.ndarray) else type(x).__name__
 
 
+def check_travels(x: Any, codec: Codec) -> None:
+    """Raise TypeError for what this codec cannot carry: "raw" takes any numbers, others floats."""
+    check_array("x", x)
+    if codec.spec != "raw" and x.dtype.kind != "f":
+        raise TypeError(f"x must be an array of floats for codec {codec.spec!r}, got {x.dtype}")
+
+
 def check_broadcast(x: Any, root: Any, size: int, codec: Codec) -> None:
     """Raise what is wrong with the arguments of a broadcast."""
-    check_array("x", x)
+    check_travels(x, codec)
     if not isinstance(root, (int, np.integer)):
         raise TypeError(f"root must be an integer, got {root!r}")
     if not 0 <= root < size:
         raise ValueError(f"root must be in 0…{size - 1}, got {root}")
-    if codec.spec != "raw" and x.dtype.kind != "f":
-        raise TypeError(f"x must be an array of floats for codec {codec.spec!r}, got {x.dtype}")
 
 
 def extents_of(shape: Any) -> tuple[int, ...]:

@@ -15,6 +15,7 @@ from scrimp.comm.arguments import (
     check_array,
     check_broadcast,
     check_shard,
+    check_travels,
     cut,
     describe_bad_value,
     extents_of,
@@ -326,7 +327,8 @@ class Comm:
         Parameters
         ----------
         x : contiguous array
-            This rank's shard: `shard_bounds(out.size, size, block)[rank]`.
+            This rank's shard: `shard_bounds(out.size, size, block)[rank]`. Any numbers with `codec="raw"`,
+            else floats.
         out : array of n values and x's dtype
             Where to write.
         codec : str or Codec, default "raw"
@@ -345,6 +347,7 @@ class Comm:
         """
         chosen = find_codec(codec)
         check_array("out", out)
+        check_travels(x, chosen)
         call = self._call("all_gather", name, out, chosen.spec)
         bounds, block = cut(out.size, self.size, chosen, block)
         begin, end = bounds[self.rank]
