@@ -82,6 +82,32 @@ def test_reproducible_sums_depend_neither_on_rank_order_nor_on_buckets() -> None
     assert np.allclose(got, exact, rtol=1e-6, atol=1e-8)
 
 
+def reproduced_blocks(comm: Comm) -> None:
+    """Codecs of blocks above 128: cuts between their blocks change no bit, others are refused."""
+    for codec in ("rot1", "rot4", "topk:ratio=0.1"):
+        whole = values_of(comm.rank, 2500)
+        parts = whole.copy()
+        how = {"codec": codec, "raw_below": 0, "reproducible": True, "step": 5}
+        comm.all_reduce(whole, **how)
+        for i in range(0, parts.size, 1024):
+            comm.all_reduce(parts[i : i + 1024], first_index=i, **how)
+        assert whole.tobytes() == parts.tobytes()
+
+
+def test_reproducible_buckets_are_cut_between_blocks_of_the_codec() -> None:
+    scrimp.run(reproduced_blocks, workers=2)
+    comm, x = single(), np.zeros((1, 256), np.float32)
+    refused = "first_index must be a multiple of 1024 for codec 'rot4' when reproducible, got 128"
+    with pytest.raises(ValueError, match=refused):
+        comm.all_reduce(x, codec="rot4", reproducible=True, first_index=128)
+    with pytest.raises(ValueError, match=refused):
+        scrimp.comm.all_reduce_leaves(comm, x, x[0], codec="rot4", first_index=128)
+    with pytest.raises(ValueError, match="multiple of 128 for codec 'q4_0' when reproducible, got 32"):
+        comm.all_reduce(x, codec="q4_0", reproducible=True, first_index=32)
+    with pytest.raises(ValueError, match="feedback must be 'ef14' or absent when reproducible, got 'ef21'"):
+        comm.all_reduce(x, codec="rot4", reproducible=True, feedback=scrimp.ErrorFeedback("ef21"))
+
+
 def reproduced_integers(comm: Comm) -> list[list[int]]:
     out = []
     for dtype in (np.int64, np.uint8):

@@ -40,6 +40,18 @@ def reducing_codec(
     return chosen
 
 
+def check_reproducible(codec: Codec, feedback: ErrorFeedback | None, first_index: int) -> None:
+    """Raise ValueError for what a reproducible sum cannot keep the same for every cut into buckets."""
+    block = max(SHARD_BLOCK, codec.block)
+    if first_index % block:
+        raise ValueError(
+            f"first_index must be a multiple of {block} for codec {codec.spec!r} when reproducible, "
+            f"got {first_index}"
+        )
+    if feedback is not None and feedback.kind == "ef21":
+        raise ValueError("feedback must be 'ef14' or absent when reproducible, got 'ef21'")
+
+
 def check_array(what: str, x: Any) -> None:
     """Raise TypeError for what is not an array that can travel.
 

@@ -14,6 +14,7 @@ from scrimp.comm import fused, pipelined
 from scrimp.comm.arguments import (
     check_array,
     check_broadcast,
+    check_reproducible,
     check_shard,
     check_travels,
     cut,
@@ -175,10 +176,10 @@ class Comm:
         first_index : int, default 0
             Absolute index of x[0] (of a bucket); keys stochastic rounding.
         reproducible : bool, default False
-            The same bits for every order of ranks and every cut into buckets (on multiples of 128): values
-            travel to their owners as whole multiples of a shared power of two, in 8 bits for codecs of up to
-            8, in 16 for those of up to 16, in 32 for "raw" (then float32), and add as integers. Integers
-            travel raw: their sums are exact in any order.
+            The same bits for every order of ranks and every cut into buckets whose `first_index` are
+            multiples of 128 and of the codec's block. Values travel to their owners as whole multiples of a
+            shared power of two, in 8 bits for codecs of up to 8, in 16 for those of up to 16, in 32 for
+            "raw" (then float32), and add as integers. Integers travel raw: any order gives the same.
         undo : bool, default True
             False allows a call with `nonfinite="propagate"` that raises to leave x half written: on one
             machine raw arrays need a third less memory traffic, on a wire decoding waits for no other chunk.
@@ -196,6 +197,8 @@ class Comm:
         """
         chosen = reducing_codec(codec, feedback, op, x, nonfinite)
         reproducible = reproducible and x.dtype.kind == "f"
+        if reproducible:
+            check_reproducible(chosen, feedback, first_index)
         call = self._call("all_reduce", name, x, f"{chosen.spec},{op},{reproducible}")
         if self.size == 1:
             if nonfinite != "propagate" and not _c.all_finite(x.reshape(-1)):
