@@ -236,14 +236,24 @@ def test_error_feedback_loses_nothing_in_the_long_run(kind: str) -> None:
 def overflow(comm: Comm) -> str:
     x = np.zeros(1000, np.float32)
     x[900] = 1e6 * comm.rank
-    with pytest.raises(ValueError, match="cannot be encoded") as caught:
-        comm.all_reduce(x, codec="step:k=1,bits=8", raw_below=0)
+    begin, end = scrimp.shard_bounds(x.size, comm.size, 128)[comm.rank]
+    said = []
+    for world in (comm, Comm(comm.transport, native=False)):
+        for call in (
+            lambda codec, world=world: world.all_reduce(x, codec=codec, raw_below=0),
+            lambda codec, world=world: world.reduce_scatter(x, np.empty(end - begin, np.float32), codec=codec),
+        ):
+            with pytest.raises(ValueError, match="cannot be encoded") as caught:
+                call("step:k=1,bits=8")
+            said.append(str(caught.value).partition(": ")[2])
     comm.barrier()
-    return str(caught.value)
+    assert len(set(said)) == 1
+    return said[0]
 
 
 def test_a_value_beyond_the_codec_is_the_same_error_on_all() -> None:
-    assert len(set(scrimp.run(overflow, workers=3))) == 1
+    said = "x[900] of rank 1 cannot be encoded by step:k=1.0; nothing was written on any rank"
+    assert scrimp.run(overflow, workers=3) == [said] * 3
 
 
 def too_large_for_half(comm: Comm) -> list[str]:

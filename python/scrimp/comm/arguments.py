@@ -130,15 +130,13 @@ def check_shard(what: str, shard: NDArray[Any], whole: NDArray[Any], bounds: tup
         )
 
 
-def describe_bad_value(x: NDArray[Any], rank: int, failure: tuple[int, int] | None) -> str:
-    """Name the value that stops a collective: of a failed encode (rank, index), or the first not finite.
+def describe_bad_value(x: NDArray[Any], rank: int) -> str:
+    """Name the first value that is not finite.
 
     Examples
     --------
-    >>> describe_bad_value(np.array([1.0, np.inf]), 2, None)
+    >>> describe_bad_value(np.array([1.0, np.inf]), 2)
     'x[1] of rank 2 is inf'
     """
-    if failure:
-        return f"x[{failure[1]}] of rank {failure[0]} cannot be encoded"
     bad = np.flatnonzero(~np.isfinite(x))
     return f"x[{bad[0]}] of rank {rank} is {x[bad[0]]}" if bad.size else ""

@@ -280,6 +280,24 @@ def reduce_encoded(
     return combine(call, own, got, op, state), first_failure(got)
 
 
+def reduce_scatter(
+    call: Call,
+    x: Array,
+    codec: Codec | None,
+    bounds: list[tuple[int, int]],
+    op: Op,
+    key: Key,
+    state: Residuals,
+) -> tuple[Array, Verdict]:
+    """Return this rank's shard. Its owner alone sees it: ranks must agree before anybody writes."""
+    if codec is None:
+        mine, failure = reduce_raw(call, x, bounds, op), None
+    else:
+        mine, failure = reduce_encoded(call, x, codec, bounds, op, key, state)
+    worst = agree(call, 2 if failure else 0 if all_finite(mine) else 1)
+    return mine, Verdict(("finite", "nonfinite", "failed")[worst], failure)
+
+
 def all_reduce_raw(call: Call, x: Array, op: Op) -> tuple[Array, Verdict]:
     """Return the exact sum (or mean) of x[n] over ranks."""
     out = np.empty_like(x)

@@ -199,7 +199,7 @@ class Comm:
         reproducible = reproducible and x.dtype.kind == "f"
         if reproducible:
             check_reproducible(chosen, feedback, first_index)
-        call = self._call("all_reduce", name, x, f"{chosen.spec},{op},{reproducible}")
+        call = self._call("all_reduce", name, x, chosen, f"{op},{reproducible}")
         if self.size == 1:
             if nonfinite != "propagate" and not _c.all_finite(x.reshape(-1)):
                 self._refuse(call, x.reshape(-1), None, nonfinite)
@@ -278,7 +278,7 @@ class Comm:
             As in `all_reduce`.
         """
         chosen = reducing_codec(codec, feedback, op, x, nonfinite)
-        call = self._call("reduce_scatter", name, x, f"{chosen.spec},{op}")
+        call = self._call("reduce_scatter", name, x, chosen, op)
         bounds, block = cut(x.size, self.size, chosen, block)
         begin, end = bounds[self.rank]
         check_shard("out", out, x, (begin, end))
@@ -295,26 +295,8 @@ class Comm:
                 else native.reduce_scatter(flat, mine, chosen, key, state)
             )
         else:
-            mine, judged = self._reduce_scatter(call, flat, None if raw else chosen, bounds, op, key, state)
+            mine, judged = _c.reduce_scatter(call, flat, None if raw else chosen, bounds, op, key, state)
         self._write(call, out, flat, mine, judged, nonfinite, state)
-
-    def _reduce_scatter(
-        self,
-        call: Call,
-        flat: Array,
-        codec: Codec | None,
-        bounds: list[tuple[int, int]],
-        op: _c.Op,
-        key: _c.Key,
-        state: _c.Residuals,
-    ) -> tuple[Array, _c.Verdict]:
-        """Return this rank's shard. Its owner alone sees it: ranks must agree before anybody writes."""
-        if codec is None:
-            mine, failure = _c.reduce_raw(call, flat, bounds, op), None
-        else:
-            mine, failure = _c.reduce_encoded(call, flat, codec, bounds, op, key, state)
-        worst = _c.agree(call, 2 if failure else 0 if _c.all_finite(mine) else 1)
-        return mine, _c.Verdict(("finite", "nonfinite", "failed")[worst], failure)
 
     def all_gather(
         self,
@@ -351,7 +333,7 @@ class Comm:
         chosen = find_codec(codec)
         check_array("out", out)
         check_travels(x, chosen)
-        call = self._call("all_gather", name, out, chosen.spec)
+        call = self._call("all_gather", name, out, chosen)
         bounds, block = cut(out.size, self.size, chosen, block)
         begin, end = bounds[self.rank]
         check_shard("x", x, out, (begin, end))
@@ -374,17 +356,12 @@ class Comm:
                 encoded = Encoded(chosen, end - begin)
                 encoded.fill(mine, self.rank, begin, **key.of(self.rank, 2, begin))
                 failure = _c.gather(call, encoded, result, bounds, encoded.failure)
-        self._place(call, out, result, chosen, failure)
+        self._place(call, out, result, failure)
 
-    def _place(
-        self, call: Call, out: Array, result: Array, codec: Codec, failure: tuple[int, int] | None
-    ) -> None:
+    def _place(self, call: Call, out: Array, result: Array, failure: tuple[int, int] | None) -> None:
         """Write what all ranks have alike, or raise what all ranks raise."""
         if failure:
-            raise ValueError(
-                f"{call.op}: x[{failure[1]}] of rank {failure[0]} cannot be encoded by {codec.spec}; "
-                "nothing was written on any rank"
-            )
+            raise _refusal(call, self._describe_failure(call, failure))
         if not np.may_share_memory(out, result):
             out[...] = result.reshape(out.shape)
 
@@ -414,7 +391,7 @@ class Comm:
         chosen = find_codec(codec)
         check_broadcast(x, root, self.size, chosen)
         raw = chosen.spec == "raw"
-        call = self._call("broadcast", name, x, f"{chosen.spec},{root}")
+        call = self._call("broadcast", name, x, chosen, f"{root}")
         flat = np.ascontiguousarray(x, None if raw else np.float32).reshape(-1)
         native = self._native(call, _c.root_bounds(flat.size, self.size, root), chosen.block, None, chosen)
         key = _c.Key(self.seed, self.step)
@@ -427,7 +404,7 @@ class Comm:
             flat = _c.broadcast_raw(call, flat, root)
         else:
             flat, failure = _c.broadcast_encoded(call, flat, chosen, root, key)
-        self._place(call, x, flat, chosen, failure)
+        self._place(call, x, flat, failure)
 
     def count_raw(self, n: int, sent: Usage) -> None:
         """Count what n float32 values would have sent raw, in place of what was since `sent`. Internal."""
@@ -451,11 +428,14 @@ class Comm:
         >>> single().all_gather_bytes(b"abc")
         [b'abc']
         """
-        return _c.gather_bytes(Call(self.transport, self._traffic, "all_gather_bytes", None, ""), data)
+        return _c.gather_bytes(Call(self.transport, self._traffic, "all_gather_bytes"), data)
 
-    def _call(self, op: str, name: str | None, x: Array, detail: str) -> Call:
+    def _call(self, op: str, name: str | None, x: Array, codec: Codec, detail: str = "") -> Call:
+        if name is not None and not isinstance(name, str):
+            raise TypeError(f"name must be a str or None, got {name!r}")
         self.step += 1
-        return Call(self.transport, self._traffic, op, name, f"{x.size},{x.dtype.str},{detail}")
+        spec = codec.spec
+        return Call(self.transport, self._traffic, op, name, spec, f"{x.size},{x.dtype.str},{spec},{detail}")
 
     def _write(
         self,
@@ -482,9 +462,20 @@ class Comm:
         """Raise the error that all ranks raise; return if the call is to be skipped."""
         if nonfinite == "skip" and failure is None:
             return
-        found = self.all_gather_bytes(describe_bad_value(x, self.rank, failure).encode())
-        first = next((text.decode() for text in found if text), "the result is too large for its type")
-        raise ValueError(f"{call.op}: {first}; nothing was written on any rank")
+        text = self._describe_failure(call, failure) if failure else describe_bad_value(x, self.rank)
+        found = [text.decode() for text in self.all_gather_bytes(text.encode())]
+        raise _refusal(call, next(filter(None, found), "the result is too large for its type"))
+
+    def _describe_failure(self, call: Call, failure: tuple[int, int]) -> str:
+        return f"x[{failure[1]}] of {self._named(failure[0])} cannot be encoded by {call.spec}"
+
+    def _named(self, rank: int) -> str:
+        """Return what errors call a rank."""
+        return f"rank {rank}"
+
+
+def _refusal(call: Call, why: str) -> ValueError:
+    return ValueError(f"{call.op}: {why}; nothing was written on any rank")
 
 
 def single() -> Comm:

@@ -176,7 +176,7 @@ def all_reduce_leaves(
         raise ValueError(
             f"leaves must be floats of shape (k, *{out.shape}), as out, got {leaves.dtype}{leaves.shape}"
         )
-    call = comm._call("all_reduce_leaves", name, out, f"{chosen.spec},{op}")
+    call = comm._call("all_reduce_leaves", name, out, chosen, op)
     counts = [int(text) for text in comm.all_gather_bytes(str(len(leaves)).encode())]
     if not any(counts):
         raise ValueError("leaves must not be empty on all ranks")

@@ -128,7 +128,7 @@ class TwoLevelComm(Comm):
             super().all_reduce(x, op=op, nonfinite=nonfinite, step=step, reproducible=reproducible, **how)
             return
         chosen = reducing_codec(codec, feedback, op, x, nonfinite)
-        call = self._call("all_reduce", name, x, f"{chosen.spec},{op},two levels")
+        call = self._call("all_reduce", name, x, chosen, f"{op},two levels")
         wide = chosen.spec == "raw" and x.dtype == np.float64
         total = np.array(x, np.float64 if wide else np.float32, order="C").reshape(-1)
         self._sum(total, op, {**how, "step": self.step if step is None else step})
