@@ -280,6 +280,38 @@ def test_two_levels_give_all_ranks_the_same_bytes_and_one_rank_a_host_sends(host
     assert [rank for rank, (_, _, residual) in enumerate(results) if residual] == senders
 
 
+INSIDE = "on the host of the ranks 0, 1, counted from 0"
+
+
+def refused_between_hosts(comm: Comm) -> str:
+    transport = SocketTransport(comm)
+    world = scrimp.comm.two_level(Comm(transport), host="aabb"[comm.rank])
+    x = np.zeros(1001, np.float32)
+    x[176] = 300 * comm.rank
+    with pytest.raises(ValueError, match="cannot be encoded") as caught:
+        world.all_reduce(x, codec="step:k=1,bits=8", op="sum", name="w", raw_below=0)
+    assert x[176] == 300 * comm.rank
+    transport.flip = FRAME_NBYTES + 16 + 501 if comm.rank == 0 else 0  # the result of the other host
+    try:
+        world.all_reduce(x * 0, codec="step:k=1,bits=8", name="w", raw_below=0)
+        said, lost = "", None
+    except scrimp.CommError as error:
+        said, lost = str(error), error.lost
+    comm.barrier()
+    assert (said, lost) == [
+        ("bytes from rank 2 were damaged on their way; rank 0 was in all_reduce of 'w', slice 1 of 2", 2),
+        (f"{INSIDE}: rank 0 raised an error; rank 1 was in all_gather_bytes", None),
+        ("", None),
+        ("", None),
+    ][comm.rank]
+    return str(caught.value)
+
+
+def test_errors_between_hosts_name_the_ranks_of_all() -> None:
+    said = "all_reduce of 'w': x[176] of the host of rank 2 cannot be encoded by step:k=1.0; nothing was written"
+    assert scrimp.run(refused_between_hosts, workers=4) == [f"{said} on any rank"] * 4
+
+
 def lose_a_host(comm: Comm) -> None:
     transport = SocketTransport(comm)
     world = scrimp.comm.two_level(Comm(transport), host="aab"[comm.rank])
