@@ -237,11 +237,12 @@ def overflow(comm: Comm) -> str:
     x = np.zeros(1000, np.float32)
     x[900] = 1e6 * comm.rank
     begin, end = scrimp.shard_bounds(x.size, comm.size, 128)[comm.rank]
+    mine = np.empty(end - begin, np.float32)
     said = []
     for world in (comm, Comm(comm.transport, native=False)):
         for call in (
             lambda codec, world=world: world.all_reduce(x, codec=codec, raw_below=0),
-            lambda codec, world=world: world.reduce_scatter(x, np.empty(end - begin, np.float32), codec=codec),
+            lambda codec, world=world: world.reduce_scatter(x, mine, codec=codec),
         ):
             with pytest.raises(ValueError, match="cannot be encoded") as caught:
                 call("step:k=1,bits=8")
@@ -375,6 +376,38 @@ def test_wrong_arguments_are_named() -> None:
             comm.reduce_scatter(x, x.copy(), block=block)
     with pytest.raises(TypeError, match=r"block must be an integer, got 1\.5"):
         comm.all_gather(x, x.copy(), block=1.5)
+
+
+WRONG = [
+    ({"feedback": "ef14"}, "feedback must be an ErrorFeedback(...) or None, got 'ef14'"),
+    ({"name": 3}, "name must be a str or None, got 3"),
+    ({"first_index": -1}, "first_index must be >= 0 and below 2**64, got -1"),
+    ({"first_index": 1.5}, "first_index must be a whole number, got 1.5"),
+    ({"step": -1}, "step must be >= 0 and below 2**64, got -1"),
+    ({"step": 1.5}, "step must be a whole number, got 1.5"),
+    ({"raw_below": "a"}, "raw_below must be a whole number, got 'a'"),
+    ({"raw_below": -1}, "raw_below must be >= 0 and below 2**64, got -1"),
+]
+
+
+def wrong_arguments(comm: Comm) -> None:
+    """The same words on all ranks, through whatever path, and nothing is sent."""
+    x = np.ones(3, np.float32)
+    for world in (comm, Comm(comm.transport, native=False)):
+        for (how, said), codec in itertools.product(WRONG, ("raw", "int4")):
+            for calls in ({}, {"reproducible": True}):
+                with pytest.raises((TypeError, ValueError), match=f"^{re.escape(said)}$"):
+                    world.all_reduce(x, **{"codec": codec, "raw_below": 0, **calls, **how})
+    for call in (comm.broadcast, lambda x, name: comm.all_gather(x, x.copy(), name=name)):
+        with pytest.raises(TypeError, match=r"^name must be a str or None, got 3$"):
+            call(x, name=3)
+    assert (comm.step, comm.usage) == (0, scrimp.Usage())
+    comm.barrier()
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_wrong_arguments_of_a_call_are_named_before_anything_is_sent(size: int) -> None:
+    scrimp.run(wrong_arguments, workers=size)
 
 
 @pytest.mark.parametrize(

@@ -308,8 +308,9 @@ def refused_between_hosts(comm: Comm) -> str:
 
 
 def test_errors_between_hosts_name_the_ranks_of_all() -> None:
-    said = "all_reduce of 'w': x[176] of the host of rank 2 cannot be encoded by step:k=1.0; nothing was written"
-    assert scrimp.run(refused_between_hosts, workers=4) == [f"{said} on any rank"] * 4
+    value = "x[176] of the host of rank 2 cannot be encoded by step:k=1.0"
+    said = f"all_reduce of 'w': {value}; nothing was written on any rank"
+    assert scrimp.run(refused_between_hosts, workers=4) == [said] * 4
 
 
 def lose_a_host(comm: Comm) -> None:

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from scrimp.codecs import ErrorFeedback
 from scrimp.codecs import codec as find_codec
+from scrimp.codecs.base import check_counts
 from scrimp.comm.collectives import Nonfinite
 from scrimp.comm.shards import shard_bounds
 
 if TYPE_CHECKING:
-    from scrimp.codecs import Codec, ErrorFeedback
+    from scrimp.codecs import Codec
 
 _NONFINITE = get_args(Nonfinite)
 SHARD_BLOCK = 128
@@ -35,9 +37,29 @@ def reducing_codec(
         raise TypeError(
             f"x must be an array of floats for op={op!r} and codec {chosen.spec!r}, got {x.dtype}"
         )
-    if feedback is not None and chosen.spec != "raw":
-        feedback.check(chosen)
+    if feedback is not None:
+        if not isinstance(feedback, ErrorFeedback):
+            raise TypeError(f"feedback must be an ErrorFeedback(...) or None, got {feedback!r}")
+        if chosen.spec != "raw":
+            feedback.check(chosen)
     return chosen
+
+
+def check_numbers(raw_below: int, step: int | None, first_index: int) -> None:
+    """Raise what is wrong with the numbers that an all-reduce is given.
+
+    Examples
+    --------
+    >>> check_numbers(0, None, 1.5)
+    Traceback (most recent call last):
+    TypeError: first_index must be a whole number, got 1.5
+    """
+    if type(raw_below) is not int or raw_below < 0:
+        check_counts(raw_below=raw_below)
+    if step is not None:
+        check_counts(step=step)
+    if type(first_index) is not int or first_index < 0:
+        check_counts(first_index=first_index)
 
 
 def check_reproducible(codec: Codec, feedback: ErrorFeedback | None, first_index: int) -> None:

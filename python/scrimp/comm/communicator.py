@@ -14,6 +14,7 @@ from scrimp.comm import fused, pipelined
 from scrimp.comm.arguments import (
     check_array,
     check_broadcast,
+    check_numbers,
     check_reproducible,
     check_shard,
     check_travels,
@@ -195,6 +196,7 @@ class Comm:
         -----
         A rank sends 2 (size - 1) / size of the encoded array.
         """
+        check_numbers(raw_below, step, first_index)
         chosen = reducing_codec(codec, feedback, op, x, nonfinite)
         reproducible = reproducible and x.dtype.kind == "f"
         if reproducible:

@@ -69,7 +69,8 @@ class FramedTransport(ABC):
                 raise
             raise self._broken from error
         except BaseException as error:
-            self._broken = CommError(f"{type(error).__name__} on rank {self.shown(self.rank)} in a collective")
+            me = self.shown(self.rank)
+            self._broken = CommError(f"{type(error).__name__} on rank {me} in a collective")
             raise
         finally:
             flight.close()

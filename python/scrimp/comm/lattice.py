@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scrimp.comm.arguments import SHARD_BLOCK as BLOCK
-from scrimp.comm.arguments import check_array, check_reproducible, reducing_codec
+from scrimp.comm.arguments import check_array, check_numbers, check_reproducible, reducing_codec
 from scrimp.comm.collectives import Floats, Key, Nonfinite, Op, Residuals, Verdict, gather, verdict
 from scrimp.comm.shards import shard_bounds
 from scrimp.comm.wire import Call, Encoded, as_bytes
@@ -171,6 +171,7 @@ def all_reduce_leaves(
     """
     check_array("out", out)
     chosen = reducing_codec(codec, None, op, leaves, nonfinite)
+    check_numbers(0, step, first_index)
     check_reproducible(chosen, None, first_index)
     if leaves.dtype.kind != "f" or out.dtype.kind != "f" or leaves.shape[1:] != out.shape:
         raise ValueError(

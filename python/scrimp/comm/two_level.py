@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from scrimp import _core
 from scrimp.comm import collectives as _c
-from scrimp.comm.arguments import reducing_codec
+from scrimp.comm.arguments import check_numbers, reducing_codec
 from scrimp.comm.communicator import RAW_BELOW, Comm, single
 from scrimp.comm.flight import Requests
 from scrimp.comm.framed import FramedTransport
@@ -127,6 +127,7 @@ class TwoLevelComm(Comm):
         if reproducible or not isinstance(x, np.ndarray) or x.dtype.kind != "f":
             super().all_reduce(x, op=op, nonfinite=nonfinite, step=step, reproducible=reproducible, **how)
             return
+        check_numbers(raw_below, step, first_index)
         chosen = reducing_codec(codec, feedback, op, x, nonfinite)
         call = self._call("all_reduce", name, x, chosen, f"{op},two levels")
         wide = chosen.spec == "raw" and x.dtype == np.float64
