@@ -108,19 +108,29 @@ class CompressionState:
         return self._comm.usage if self._comm else Usage()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a checkpoint needs to continue bit for bit. Every rank saves its own."""
+        """Return what a checkpoint needs to continue bit for bit: tensors and plain values.
+
+        Every rank saves its own. `torch.load` reads it with `weights_only=True`.
+        """
         feedback = self.feedback.state_dict() if self.feedback else None
         power = self.power.state_dict() if self.power else None
-        return {"codec": self.codec.spec, "step": self.step, "feedback": feedback, "power": power}
+        state = {"codec": self.codec.spec, "step": self.step, "feedback": feedback, "power": power}
+        tensors: dict[str, Any] = _converted(state, np.ndarray, _to_tensor)
+        return tensors
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over what `state_dict` returned on the same rank of the same number of ranks.
+
+        States of NumPy arrays, of checkpoints from before they were tensors, are taken too.
 
         Raises
         ------
         ValueError
             It is not whole, or belongs to another codec or another kind of feedback.
         """
+        import torch
+
+        state = _converted(state, torch.Tensor, lambda tensor: tensor.numpy(force=True))
         for key in ("codec", "step", "feedback", "power"):
             if key not in state:
                 raise ValueError(f"state must be what state_dict() returned; it has no {key!r}")
@@ -164,6 +174,19 @@ class CompressionState:
         if self.feedback is not None and found.spec != "raw":
             self.feedback.check(found)
         return found
+
+
+def _converted(state: Any, kind: type, convert: Callable[[Any], Any]) -> Any:
+    """Return a state whose values of one kind are converted."""
+    if isinstance(state, dict):
+        return {key: _converted(value, kind, convert) for key, value in state.items()}
+    return convert(state) if isinstance(state, kind) else state
+
+
+def _to_tensor(array: np.ndarray[Any, Any]) -> Any:
+    import torch
+
+    return torch.from_numpy(array)
 
 
 def _find(spec: str | Codec) -> Codec:
