@@ -176,6 +176,12 @@ def test_states_of_other_codecs_are_refused() -> None:
             CompressionState("int4", raw_below=raw_below)
     with pytest.raises(TypeError, match="group must be a ProcessGroup of this rank or None, got 3"):
         CompressionState("int4", group=3)
+    for how in ({"codec": "int4"}, {"feedback": "ef14"}):
+        said = rf"{next(iter(how))} is not for method='powersgd': it must be absent, got '"
+        with pytest.raises(ValueError, match=said):
+            CompressionState(method="powersgd", **how)
+    with pytest.raises(ValueError, match="rank is not for method='codec': it must be absent, got 2"):
+        CompressionState("int4", rank=2)
 
 
 @pytest.mark.parametrize("name", RESUMED)
@@ -268,9 +274,12 @@ def test_tensors_without_ddp() -> None:
         assert x.tolist() == [[0, 3], [1, 4], [2, 5]]
     with pytest.raises(TypeError, match=r"tensor must be a torch\.Tensor, got list"):
         all_reduce([1.0], scrimp.comm.single())
+    with pytest.raises(TypeError, match=r"comm must be a Comm, as from_torch\(\) returns, got None"):
+        all_reduce(torch.ones(3), None)
 
 
-def test_the_example_for_distributed_data_parallel_runs() -> None:
+@pytest.mark.parametrize("size", [2, 4])
+def test_the_example_for_distributed_data_parallel_runs(size: int) -> None:
     example = Path(__file__).resolve().parent.parent / "examples" / "ddp_digits.py"
     command = [
         sys.executable,
@@ -278,9 +287,9 @@ def test_the_example_for_distributed_data_parallel_runs() -> None:
         "torch.distributed.run",
         "--standalone",
         "--nproc-per-node",
-        "2",
+        str(size),
         str(example),
     ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr
     assert "times less" in done.stdout

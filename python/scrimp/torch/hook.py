@@ -29,20 +29,20 @@ class CompressionState:
 
     Parameters
     ----------
-    codec : str or Codec, default "int4"
-        How gradients travel.
-    feedback : {"ef14", "ef21", "none"}, default "ef14"
-        Error feedback; the residuals are 4 bytes a parameter and part of `state_dict`.
+    codec : str or Codec, optional
+        How gradients travel; "int4" if absent. Not with PowerSGD, whose factors travel as they are.
+    feedback : {"ef14", "ef21", "none"}, optional
+        Error feedback, "ef14" if absent; the residuals are 4 bytes a parameter and part of `state_dict`. Not
+        with PowerSGD, which has a memory of its own.
     method : {"codec", "powersgd"}, default "codec"
-        "powersgd": matrices travel as factors of `rank` columns (`scrimp.comm.PowerSGD`), with a memory of
-        their own in place of codec and feedback.
-    rank : int, default 1
-        Of the factors of PowerSGD.
+        "powersgd": matrices travel as factors of `rank` columns (`scrimp.comm.PowerSGD`).
+    rank : int, optional
+        Of the factors of PowerSGD, and only there; 1 if absent.
     raw_below : int, default 65536
         Gradients of fewer bytes travel as they are, all those of a bucket together.
     rule : callable, optional
         rule(parameter) -> codec of this parameter, or None for `codec`. By default parameters of fewer than
-        two dimensions (biases, norms) are "raw".
+        two dimensions (biases, norms) are "raw". With PowerSGD all that is not "raw" travels as factors.
     group : ProcessGroup, optional
         Whose ranks take part: that of the DistributedDataParallel module.
     timeout : float, default 30.0
@@ -65,11 +65,11 @@ class CompressionState:
 
     def __init__(
         self,
-        codec: str | Codec = "int4",
-        feedback: str = "ef14",
+        codec: str | Codec | None = None,
+        feedback: str | None = None,
         *,
         method: Method = "codec",
-        rank: int = 1,
+        rank: int | None = None,
         raw_below: int = 65536,
         rule: Rule | None = None,
         group: Any = None,
@@ -87,10 +87,12 @@ class CompressionState:
         if not isinstance(raw_below, int | np.integer) or raw_below < 0:
             raise ValueError(f"raw_below must be a whole number of bytes >= 0, got {raw_below!r}")
         _check_group(group)
-        self.codec = _find(codec)
-        self.power = PowerSGD(rank, seed=seed) if method == "powersgd" else None
+        _check_method(method, codec, feedback, rank)
+        self.codec = _find("int4" if codec is None else codec)
+        self.power = PowerSGD(1 if rank is None else rank, seed=seed) if method == "powersgd" else None
         plain = feedback == "none" or self.power is not None
-        self.feedback = None if plain else ErrorFeedback(feedback)  # type: ignore[arg-type]
+        kind: Any = "ef14" if feedback is None else feedback
+        self.feedback = None if plain else ErrorFeedback(kind)
         if self.feedback is not None and self.codec.spec != "raw":
             self.feedback.check(self.codec)
         self.raw_below = raw_below
@@ -191,6 +193,14 @@ def _to_tensor(array: np.ndarray[Any, Any]) -> Any:
 
 def _find(spec: str | Codec) -> Codec:
     return codec(spec)
+
+
+def _check_method(method: Method, codec: Any, feedback: Any, rank: Any) -> None:
+    """Raise ValueError for an option that the method does not use."""
+    unused = {"codec": codec, "feedback": feedback} if method == "powersgd" else {"rank": rank}
+    for name, value in unused.items():
+        if value is not None:
+            raise ValueError(f"{name} is not for method={method!r}: it must be absent, got {value!r}")
 
 
 def _check_group(group: Any) -> None:
@@ -303,6 +313,8 @@ def _reduce_tensor(
 
     if not isinstance(tensor, torch.Tensor):
         raise TypeError(f"tensor must be a torch.Tensor, got {type(tensor).__name__}")
+    if not isinstance(comm, Comm):
+        raise TypeError(f"comm must be a Comm, as from_torch() returns, got {comm!r}")
     host = tensor.detach()
     if host.device.type != "cpu" or host.dtype == torch.bfloat16:
         host = host.to("cpu", torch.float32 if host.dtype == torch.bfloat16 else host.dtype)
