@@ -6,6 +6,7 @@ import itertools
 import re
 import threading
 import time
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -283,6 +284,31 @@ def test_a_sum_that_float16_cannot_hold_is_not_finite_on_all_ranks() -> None:
     refused = " the result is too large for its type; nothing was written on any rank"
     assert first == second
     assert first[:6] == first[6:] == [refused, refused, "0 0.0", "0 1.0", "1 2.0", "0 1.0"]
+
+
+def without_warnings(comm: Comm) -> None:
+    """Values that float16 or float32 cannot hold are infinite: the call judges that, nothing else does."""
+    wide, half = np.full(3, 1e300), np.full(3, 60_000, np.float16)
+    out = np.zeros(3 * comm.rank)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for world in (comm, Comm(comm.transport, native=False)):
+            for call in (
+                lambda world=world: world.all_reduce(wide, codec="int4", raw_below=0),
+                lambda world=world: world.all_reduce(wide, reproducible=True),
+                lambda world=world: world.all_reduce(half, op="sum"),
+                lambda world=world: world.reduce_scatter(wide, out, codec="int4"),
+                lambda world=world: scrimp.comm.all_reduce_leaves(world, wide[np.newaxis], wide.copy()),
+            ):
+                with pytest.raises(ValueError, match="nothing was written on any rank"):
+                    call()
+            world.all_reduce(half, op="sum", nonfinite="propagate")
+            assert np.isinf(half).all()
+            half[:] = 60_000
+
+
+def test_what_is_judged_anyway_is_no_warning() -> None:
+    scrimp.run(without_warnings, workers=2)
 
 
 def other_codecs(comm: Comm, folder: Path) -> None:

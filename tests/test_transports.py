@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -252,6 +253,10 @@ def over_two_levels(comm: Comm, hosts: str) -> tuple[bytes, int, bytes | None]:
     y = mine.astype(np.float64)
     world.all_reduce(y, op="sum")
     assert np.allclose(y, comm.size * exact, atol=1e-4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(ValueError, match="too large for its type"):
+            world.all_reduce(np.full(3, 1e300), codec="int8", raw_below=0)
     mine[7] = np.inf if comm.rank == comm.size - 1 else 0
     before = mine.tobytes()
     with pytest.raises(ValueError, match=rf"x\[7\] of rank {comm.size - 1} is inf; nothing was written"):
@@ -373,6 +378,9 @@ def over_torch(comm: Comm, store: str) -> None:
 
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=comm.rank, world_size=comm.size)
     world = scrimp.comm.from_torch(timeout=20)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert world.all_gather_bytes(b"ab" * 70_000) == [b"ab" * 70_000] * comm.size
     assert everything(world) == everything(Comm(comm.transport))
     if comm.rank == 1:
         time.sleep(1)

@@ -141,6 +141,20 @@ def cut(n: int, size: int, codec: Codec, block: int | None) -> tuple[list[tuple[
     return shard_bounds(n, size, step), step
 
 
+def flattened(x: NDArray[Any], dtype: Any = None) -> NDArray[Any]:
+    """Return x[n], C-contiguous, of its own or another dtype. What that cannot hold is infinite.
+
+    Examples
+    --------
+    >>> flattened(np.array([[1.0, 1e300]]), np.float32).tolist()
+    [1.0, inf]
+    """
+    if dtype is None or x.dtype == dtype:
+        return np.ascontiguousarray(x).reshape(-1)
+    with np.errstate(over="ignore"):  # whoever sums judges the result
+        return np.ascontiguousarray(x, dtype).reshape(-1)
+
+
 def check_shard(what: str, shard: NDArray[Any], whole: NDArray[Any], bounds: tuple[int, int]) -> None:
     """Raise ValueError if an array is not this rank's shard of another."""
     check_array(what, shard)

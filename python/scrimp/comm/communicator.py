@@ -21,6 +21,7 @@ from scrimp.comm.arguments import (
     cut,
     describe_bad_value,
     extents_of,
+    flattened,
     reducing_codec,
 )
 from scrimp.comm.framed import FramedTransport
@@ -208,7 +209,7 @@ class Comm:
                 x[...] = 0
             return
         raw = (chosen.spec == "raw" or x.nbytes < raw_below) and not reproducible
-        flat = np.ascontiguousarray(x, np.float32 if x.dtype == np.float16 or not raw else None).reshape(-1)
+        flat = flattened(x, np.float32 if x.dtype == np.float16 or not raw else None)
         state = _c.Residuals(None if raw else feedback, name)
         own_seed = self.seed + crc32((name or "").encode())
         key = _c.Key(own_seed, self.step if step is None else step, first_index)
@@ -216,8 +217,8 @@ class Comm:
         bounds = shard_bounds(flat.size, self.size, chosen.block)
         native = self._native(call, bounds, chosen.block, flat, chosen, op, nonfinite, undo)
         if reproducible:
-            leaf = flat.astype(np.float32, copy=False)[np.newaxis]
-            result, judged = all_reduce_lattice(call, leaf, [1] * self.size, chosen, op, key, state)
+            counts = [1] * self.size
+            result, judged = all_reduce_lattice(call, flat[np.newaxis], counts, chosen, op, key, state)
         elif native:
             judged = native.all_reduce_raw(flat) if raw else native.all_reduce(flat, chosen, key, state)
             result = flat
@@ -285,7 +286,7 @@ class Comm:
         begin, end = bounds[self.rank]
         check_shard("out", out, x, (begin, end))
         raw = chosen.spec == "raw" or self.size == 1
-        flat = np.ascontiguousarray(x, np.float32 if x.dtype == np.float16 or not raw else None).reshape(-1)
+        flat = flattened(x, np.float32 if x.dtype == np.float16 or not raw else None)
         state = _c.Residuals(None if raw else feedback, name)
         key = _c.Key(self.seed, self.step)
         native = self._native(call, bounds, block, flat, chosen, op, nonfinite)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scrimp.comm.arguments import SHARD_BLOCK as BLOCK
-from scrimp.comm.arguments import check_array, check_numbers, check_reproducible, reducing_codec
+from scrimp.comm.arguments import check_array, check_numbers, check_reproducible, flattened, reducing_codec
 from scrimp.comm.collectives import Floats, Key, Nonfinite, Op, Residuals, Verdict, gather, verdict
 from scrimp.comm.shards import shard_bounds
 from scrimp.comm.wire import Call, Encoded, as_bytes
@@ -181,7 +181,7 @@ def all_reduce_leaves(
     counts = [int(text) for text in comm.all_gather_bytes(str(len(leaves)).encode())]
     if not any(counts):
         raise ValueError("leaves must not be empty on all ranks")
-    parts = np.ascontiguousarray(leaves, np.float32).reshape(len(leaves), out.size)
+    parts = flattened(leaves, np.float32).reshape(len(leaves), out.size)
     key = Key(comm.seed + crc32((name or "").encode()), comm.step if step is None else step, first_index)
     state = Residuals(None, name)
     result, judged = all_reduce_lattice(call, parts, counts, chosen, op, key, state)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from scrimp import _core
 from scrimp.comm import collectives as _c
-from scrimp.comm.arguments import check_numbers, reducing_codec
+from scrimp.comm.arguments import check_numbers, flattened, reducing_codec
 from scrimp.comm.communicator import RAW_BELOW, Comm, single
 from scrimp.comm.flight import Requests
 from scrimp.comm.framed import FramedTransport
@@ -131,7 +131,8 @@ class TwoLevelComm(Comm):
         chosen = reducing_codec(codec, feedback, op, x, nonfinite)
         call = self._call("all_reduce", name, x, chosen, f"{op},two levels")
         wide = chosen.spec == "raw" and x.dtype == np.float64
-        total = np.array(x, np.float64 if wide else np.float32, order="C").reshape(-1)
+        total = flattened(x, np.float64 if wide else np.float32)
+        total = total.copy() if np.may_share_memory(total, x) else total
         self._sum(total, op, {**how, "step": self.step if step is None else step})
         self._write(call, x, x.reshape(-1), total, _c.verdict(total), nonfinite, _c.Residuals(None, None))
 
