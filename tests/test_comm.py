@@ -6,6 +6,7 @@ import itertools
 import re
 import threading
 import time
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -80,6 +81,46 @@ def test_reproducible_sums_depend_neither_on_rank_order_nor_on_buckets() -> None
     exact = np.mean([values_of(r, 1500) * WIDE for r in range(3)], axis=0, dtype=np.float64)
     got = np.frombuffer(runs[0][0][0], np.float32)
     assert np.allclose(got, exact, rtol=1e-6, atol=1e-8)
+
+
+def reproduced_blocks(comm: Comm) -> None:
+    """Codecs of blocks above 128: cuts between their blocks change no bit, others are refused."""
+    for codec in ("rot1", "rot4", "topk:ratio=0.1"):
+        whole = values_of(comm.rank, 2500)
+        parts = whole.copy()
+        how = {"codec": codec, "raw_below": 0, "reproducible": True, "step": 5}
+        comm.all_reduce(whole, **how)
+        for i in range(0, parts.size, 1024):
+            comm.all_reduce(parts[i : i + 1024], first_index=i, **how)
+        assert whole.tobytes() == parts.tobytes()
+
+
+def test_reproducible_buckets_are_cut_between_blocks_of_the_codec() -> None:
+    scrimp.run(reproduced_blocks, workers=2)
+    comm, x = single(), np.zeros((1, 256), np.float32)
+    refused = "first_index must be a multiple of 1024 for codec 'rot4' when reproducible, got 128"
+    with pytest.raises(ValueError, match=refused):
+        comm.all_reduce(x, codec="rot4", reproducible=True, first_index=128)
+    with pytest.raises(ValueError, match=refused):
+        scrimp.comm.all_reduce_leaves(comm, x, x[0], codec="rot4", first_index=128)
+    with pytest.raises(ValueError, match="multiple of 128 for codec 'q4_0' when reproducible, got 32"):
+        comm.all_reduce(x, codec="q4_0", reproducible=True, first_index=32)
+    with pytest.raises(ValueError, match="feedback must be 'ef14' or absent when reproducible, got 'ef21'"):
+        comm.all_reduce(x, codec="rot4", reproducible=True, feedback=scrimp.ErrorFeedback("ef21"))
+
+
+def reproduced_integers(comm: Comm) -> list[list[int]]:
+    out = []
+    for dtype in (np.int64, np.uint8):
+        x = np.array([2**24 + 1, 2**40, comm.rank]).astype(dtype)
+        comm.all_reduce(x, op="sum", reproducible=True)
+        out.append(x.tolist())
+    return out
+
+
+def test_reproducible_sums_of_integers_are_exact() -> None:
+    expected = [[3 * (2**24 + 1), 3 * 2**40, 3], [3, 0, 3]]
+    assert scrimp.run(reproduced_integers, workers=3) == [expected] * 3
 
 
 def reproduced_with_feedback(comm: Comm) -> tuple[float, float]:
@@ -196,14 +237,25 @@ def test_error_feedback_loses_nothing_in_the_long_run(kind: str) -> None:
 def overflow(comm: Comm) -> str:
     x = np.zeros(1000, np.float32)
     x[900] = 1e6 * comm.rank
-    with pytest.raises(ValueError, match="cannot be encoded") as caught:
-        comm.all_reduce(x, codec="step:k=1,bits=8", raw_below=0)
+    begin, end = scrimp.shard_bounds(x.size, comm.size, 128)[comm.rank]
+    mine = np.empty(end - begin, np.float32)
+    said = []
+    for world in (comm, Comm(comm.transport, native=False)):
+        for call in (
+            lambda codec, world=world: world.all_reduce(x, codec=codec, raw_below=0),
+            lambda codec, world=world: world.reduce_scatter(x, mine, codec=codec),
+        ):
+            with pytest.raises(ValueError, match="cannot be encoded") as caught:
+                call("step:k=1,bits=8")
+            said.append(str(caught.value).partition(": ")[2])
     comm.barrier()
-    return str(caught.value)
+    assert len(set(said)) == 1
+    return said[0]
 
 
 def test_a_value_beyond_the_codec_is_the_same_error_on_all() -> None:
-    assert len(set(scrimp.run(overflow, workers=3))) == 1
+    said = "x[900] of rank 1 cannot be encoded by step:k=1.0; nothing was written on any rank"
+    assert scrimp.run(overflow, workers=3) == [said] * 3
 
 
 def too_large_for_half(comm: Comm) -> list[str]:
@@ -232,6 +284,31 @@ def test_a_sum_that_float16_cannot_hold_is_not_finite_on_all_ranks() -> None:
     refused = " the result is too large for its type; nothing was written on any rank"
     assert first == second
     assert first[:6] == first[6:] == [refused, refused, "0 0.0", "0 1.0", "1 2.0", "0 1.0"]
+
+
+def without_warnings(comm: Comm) -> None:
+    """Values that float16 or float32 cannot hold are infinite: the call judges that, nothing else does."""
+    wide, half = np.full(3, 1e300), np.full(3, 60_000, np.float16)
+    out = np.zeros(3 * comm.rank)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for world in (comm, Comm(comm.transport, native=False)):
+            for call in (
+                lambda world=world: world.all_reduce(wide, codec="int4", raw_below=0),
+                lambda world=world: world.all_reduce(wide, reproducible=True),
+                lambda world=world: world.all_reduce(half, op="sum"),
+                lambda world=world: world.reduce_scatter(wide, out, codec="int4"),
+                lambda world=world: scrimp.comm.all_reduce_leaves(world, wide[np.newaxis], wide.copy()),
+            ):
+                with pytest.raises(ValueError, match="nothing was written on any rank"):
+                    call()
+            world.all_reduce(half, op="sum", nonfinite="propagate")
+            assert np.isinf(half).all()
+            half[:] = 60_000
+
+
+def test_what_is_judged_anyway_is_no_warning() -> None:
+    scrimp.run(without_warnings, workers=2)
 
 
 def other_codecs(comm: Comm, folder: Path) -> None:
@@ -316,11 +393,47 @@ def test_wrong_arguments_are_named() -> None:
         comm.reduce_scatter(x, x.copy(), nonfinite="x")
     with pytest.raises(TypeError, match="root must be an integer, got 'a'"):
         comm.broadcast(x, root="a")
+    for bad in (np.zeros(4, np.int32), np.zeros(4, bool)):
+        for call in (comm.all_reduce, comm.broadcast, lambda x, **how: comm.all_gather(x, x.copy(), **how)):
+            with pytest.raises(TypeError, match=f"^x must be an array of (floats|numbers).*got {bad.dtype}$"):
+                call(bad, codec="int8")
     for block in (0, -128):
         with pytest.raises(ValueError, match=f"block must be at least 1, got {block}"):
             comm.reduce_scatter(x, x.copy(), block=block)
     with pytest.raises(TypeError, match=r"block must be an integer, got 1\.5"):
         comm.all_gather(x, x.copy(), block=1.5)
+
+
+WRONG = [
+    ({"feedback": "ef14"}, "feedback must be an ErrorFeedback(...) or None, got 'ef14'"),
+    ({"name": 3}, "name must be a str or None, got 3"),
+    ({"first_index": -1}, "first_index must be >= 0 and below 2**64, got -1"),
+    ({"first_index": 1.5}, "first_index must be a whole number, got 1.5"),
+    ({"step": -1}, "step must be >= 0 and below 2**64, got -1"),
+    ({"step": 1.5}, "step must be a whole number, got 1.5"),
+    ({"raw_below": "a"}, "raw_below must be a whole number, got 'a'"),
+    ({"raw_below": -1}, "raw_below must be >= 0 and below 2**64, got -1"),
+]
+
+
+def wrong_arguments(comm: Comm) -> None:
+    """The same words on all ranks, through whatever path, and nothing is sent."""
+    x = np.ones(3, np.float32)
+    for world in (comm, Comm(comm.transport, native=False)):
+        for (how, said), codec in itertools.product(WRONG, ("raw", "int4")):
+            for calls in ({}, {"reproducible": True}):
+                with pytest.raises((TypeError, ValueError), match=f"^{re.escape(said)}$"):
+                    world.all_reduce(x, **{"codec": codec, "raw_below": 0, **calls, **how})
+    for call in (comm.broadcast, lambda x, name: comm.all_gather(x, x.copy(), name=name)):
+        with pytest.raises(TypeError, match=r"^name must be a str or None, got 3$"):
+            call(x, name=3)
+    assert (comm.step, comm.usage) == (0, scrimp.Usage())
+    comm.barrier()
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_wrong_arguments_of_a_call_are_named_before_anything_is_sent(size: int) -> None:
+    scrimp.run(wrong_arguments, workers=size)
 
 
 @pytest.mark.parametrize(

@@ -109,7 +109,7 @@ def continues(comm: Comm, how: dict[str, Any]) -> bool:
     torch.save({"hook": first.state_dict(), "model": whole.module.state_dict()}, file)
     train(whole, comm.rank, comm.size, range(6, 10))
     file.seek(0)
-    saved = torch.load(file, weights_only=False)
+    saved = torch.load(file, weights_only=True)
     resumed = make_ddp(second)
     resumed.module.load_state_dict(saved["model"])
     second.load_state_dict(saved["hook"])
@@ -176,6 +176,43 @@ def test_states_of_other_codecs_are_refused() -> None:
             CompressionState("int4", raw_below=raw_below)
     with pytest.raises(TypeError, match="group must be a ProcessGroup of this rank or None, got 3"):
         CompressionState("int4", group=3)
+    for how in ({"codec": "int4"}, {"feedback": "ef14"}):
+        said = rf"{next(iter(how))} is not for method='powersgd': it must be absent, got '"
+        with pytest.raises(ValueError, match=said):
+            CompressionState(method="powersgd", **how)
+    with pytest.raises(ValueError, match="rank is not for method='codec': it must be absent, got 2"):
+        CompressionState("int4", rank=2)
+
+
+@pytest.mark.parametrize("name", RESUMED)
+def test_states_are_tensors_and_plain_values_and_those_of_arrays_load_too(name: str) -> None:
+    from scrimp.torch import CompressionState
+
+    def parts(state: Any) -> Any:
+        return [p for value in state.values() for p in parts(value)] if isinstance(state, dict) else [state]
+
+    state = CompressionState(**RESUMED[name])
+    gradient = np.random.default_rng(0).standard_normal((40, 30)).astype(np.float32)
+    if state.power is not None:
+        state.power.all_reduce(scrimp.comm.single(), [("p0", gradient)])
+    else:
+        state.feedback.encode("p0", gradient.reshape(-1), "int4")
+    file = io.BytesIO()
+    torch.save(state.state_dict(), file)
+    file.seek(0)
+    arrays = {
+        "codec": state.codec.spec,
+        "step": 0,
+        "feedback": state.feedback and state.feedback.state_dict(),
+        "power": state.power and state.power.state_dict(),
+    }
+    for saved in (torch.load(file, weights_only=True), arrays):
+        loaded = CompressionState(**RESUMED[name])
+        loaded.load_state_dict(saved)
+        for a, b in zip(parts(state.state_dict()), parts(loaded.state_dict()), strict=True):
+            assert type(a) is type(b)
+            assert torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b
+    assert any(isinstance(part, torch.Tensor) and part.any() for part in parts(state.state_dict()))
 
 
 def hostile(comm: Comm, folder: str) -> None:
@@ -237,9 +274,12 @@ def test_tensors_without_ddp() -> None:
         assert x.tolist() == [[0, 3], [1, 4], [2, 5]]
     with pytest.raises(TypeError, match=r"tensor must be a torch\.Tensor, got list"):
         all_reduce([1.0], scrimp.comm.single())
+    with pytest.raises(TypeError, match=r"comm must be a Comm, as from_torch\(\) returns, got None"):
+        all_reduce(torch.ones(3), None)
 
 
-def test_the_example_for_distributed_data_parallel_runs() -> None:
+@pytest.mark.parametrize("size", [2, 4])
+def test_the_example_for_distributed_data_parallel_runs(size: int) -> None:
     example = Path(__file__).resolve().parent.parent / "examples" / "ddp_digits.py"
     command = [
         sys.executable,
@@ -247,9 +287,9 @@ def test_the_example_for_distributed_data_parallel_runs() -> None:
         "torch.distributed.run",
         "--standalone",
         "--nproc-per-node",
-        "2",
+        str(size),
         str(example),
     ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr
     assert "times less" in done.stdout

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -252,6 +253,10 @@ def over_two_levels(comm: Comm, hosts: str) -> tuple[bytes, int, bytes | None]:
     y = mine.astype(np.float64)
     world.all_reduce(y, op="sum")
     assert np.allclose(y, comm.size * exact, atol=1e-4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(ValueError, match="too large for its type"):
+            world.all_reduce(np.full(3, 1e300), codec="int8", raw_below=0)
     mine[7] = np.inf if comm.rank == comm.size - 1 else 0
     before = mine.tobytes()
     with pytest.raises(ValueError, match=rf"x\[7\] of rank {comm.size - 1} is inf; nothing was written"):
@@ -259,9 +264,10 @@ def over_two_levels(comm: Comm, hosts: str) -> tuple[bytes, int, bytes | None]:
     assert mine.tobytes() == before
     world.all_reduce(mine, codec="int8", nonfinite="skip")
     assert not mine.any()
-    count = np.array([comm.rank])
-    world.all_reduce(count, op="sum")
-    assert count[0] == comm.size * (comm.size - 1) // 2
+    for reproducible in (False, True):
+        count = np.array([comm.rank, 2**24 + 1])
+        world.all_reduce(count, op="sum", reproducible=reproducible)
+        assert count.tolist() == [comm.size * (comm.size - 1) // 2, comm.size * (2**24 + 1)]
     with pytest.raises(TypeError, match="x must be an array of numbers, got list"):
         world.all_reduce([1.0])  # type: ignore[arg-type]
     world.barrier()
@@ -277,6 +283,39 @@ def test_two_levels_give_all_ranks_the_same_bytes_and_one_rank_a_host_sends(host
     assert senders == sorted({hosts.index(name) for name in hosts})
     assert all(sent < 2 * 70_001 * 8.3 / 8 for _, sent, _ in results)
     assert [rank for rank, (_, _, residual) in enumerate(results) if residual] == senders
+
+
+INSIDE = "on the host of the ranks 0, 1, counted from 0"
+
+
+def refused_between_hosts(comm: Comm) -> str:
+    transport = SocketTransport(comm)
+    world = scrimp.comm.two_level(Comm(transport), host="aabb"[comm.rank])
+    x = np.zeros(1001, np.float32)
+    x[176] = 300 * comm.rank
+    with pytest.raises(ValueError, match="cannot be encoded") as caught:
+        world.all_reduce(x, codec="step:k=1,bits=8", op="sum", name="w", raw_below=0)
+    assert x[176] == 300 * comm.rank
+    transport.flip = FRAME_NBYTES + 16 + 501 if comm.rank == 0 else 0  # the result of the other host
+    try:
+        world.all_reduce(x * 0, codec="step:k=1,bits=8", name="w", raw_below=0)
+        said, lost = "", None
+    except scrimp.CommError as error:
+        said, lost = str(error), error.lost
+    comm.barrier()
+    assert (said, lost) == [
+        ("bytes from rank 2 were damaged on their way; rank 0 was in all_reduce of 'w', slice 1 of 2", 2),
+        (f"{INSIDE}: rank 0 raised an error; rank 1 was in all_gather_bytes", None),
+        ("", None),
+        ("", None),
+    ][comm.rank]
+    return str(caught.value)
+
+
+def test_errors_between_hosts_name_the_ranks_of_all() -> None:
+    value = "x[176] of the host of rank 2 cannot be encoded by step:k=1.0"
+    said = f"all_reduce of 'w': {value}; nothing was written on any rank"
+    assert scrimp.run(refused_between_hosts, workers=4) == [said] * 4
 
 
 def lose_a_host(comm: Comm) -> None:
@@ -339,6 +378,9 @@ def over_torch(comm: Comm, store: str) -> None:
 
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=comm.rank, world_size=comm.size)
     world = scrimp.comm.from_torch(timeout=20)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert world.all_gather_bytes(b"ab" * 70_000) == [b"ab" * 70_000] * comm.size
     assert everything(world) == everything(Comm(comm.transport))
     if comm.rank == 1:
         time.sleep(1)
@@ -405,7 +447,11 @@ def digest(comm: Comm) -> str:
 
 
 @pytest.mark.peers
-def test_mpi_gives_the_same_bytes_and_does_not_burn_a_core(mpi: list[str]) -> None:
+@pytest.mark.parametrize("kind", ["mpi", "open_mpi"])
+def test_mpi_gives_the_same_bytes_and_does_not_burn_a_core(
+    kind: str, request: pytest.FixtureRequest
+) -> None:
+    mpi = request.getfixturevalue(kind)
     script = MPI_SCRIPT.format(folder=str(Path(__file__).parent))
     done = subprocess.run(
         [*mpi, "-n", "3", sys.executable, "-c", script], capture_output=True, text=True, timeout=100

@@ -239,3 +239,18 @@ def test_nothing_stays_in_shared_memory() -> None:
         scrimp.run(kill_one, workers=2, args=(signal.SIGKILL,))
     assert open_files() == before
     assert set(os.listdir("/dev/shm")) == names
+
+
+def caught(comm: Comm) -> str:
+    x = np.ones(10 + comm.rank, np.float32)
+    try:
+        comm.all_reduce(x)
+    except scrimp.CommError as error:
+        return str(error)
+    return ""
+
+
+def test_a_lost_peer_whose_error_is_caught_is_told_in_words():
+    said = r"rank [01] and a peer were in different collectives, or in ones of different lengths; whoever"
+    with pytest.raises(scrimp.CommError, match=said):
+        scrimp.run(caught, workers=2)

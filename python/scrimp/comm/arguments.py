@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from scrimp.codecs import ErrorFeedback
 from scrimp.codecs import codec as find_codec
+from scrimp.codecs.base import check_counts
 from scrimp.comm.collectives import Nonfinite
 from scrimp.comm.shards import shard_bounds
 
 if TYPE_CHECKING:
-    from scrimp.codecs import Codec, ErrorFeedback
+    from scrimp.codecs import Codec
 
 _NONFINITE = get_args(Nonfinite)
 SHARD_BLOCK = 128
@@ -35,9 +37,41 @@ def reducing_codec(
         raise TypeError(
             f"x must be an array of floats for op={op!r} and codec {chosen.spec!r}, got {x.dtype}"
         )
-    if feedback is not None and chosen.spec != "raw":
-        feedback.check(chosen)
+    if feedback is not None:
+        if not isinstance(feedback, ErrorFeedback):
+            raise TypeError(f"feedback must be an ErrorFeedback(...) or None, got {feedback!r}")
+        if chosen.spec != "raw":
+            feedback.check(chosen)
     return chosen
+
+
+def check_numbers(raw_below: int, step: int | None, first_index: int) -> None:
+    """Raise what is wrong with the numbers that an all-reduce is given.
+
+    Examples
+    --------
+    >>> check_numbers(0, None, 1.5)
+    Traceback (most recent call last):
+    TypeError: first_index must be a whole number, got 1.5
+    """
+    if type(raw_below) is not int or raw_below < 0:
+        check_counts(raw_below=raw_below)
+    if step is not None:
+        check_counts(step=step)
+    if type(first_index) is not int or first_index < 0:
+        check_counts(first_index=first_index)
+
+
+def check_reproducible(codec: Codec, feedback: ErrorFeedback | None, first_index: int) -> None:
+    """Raise ValueError for what a reproducible sum cannot keep the same for every cut into buckets."""
+    block = max(SHARD_BLOCK, codec.block)
+    if first_index % block:
+        raise ValueError(
+            f"first_index must be a multiple of {block} for codec {codec.spec!r} when reproducible, "
+            f"got {first_index}"
+        )
+    if feedback is not None and feedback.kind == "ef21":
+        raise ValueError("feedback must be 'ef14' or absent when reproducible, got 'ef21'")
 
 
 def check_array(what: str, x: Any) -> None:
@@ -59,15 +93,20 @@ def _kind(x: Any) -> str:
     return str(x.dtype) if isinstance(x, np.ndarray) else type(x).__name__
 
 
+def check_travels(x: Any, codec: Codec) -> None:
+    """Raise TypeError for what this codec cannot carry: "raw" takes any numbers, others floats."""
+    check_array("x", x)
+    if codec.spec != "raw" and x.dtype.kind != "f":
+        raise TypeError(f"x must be an array of floats for codec {codec.spec!r}, got {x.dtype}")
+
+
 def check_broadcast(x: Any, root: Any, size: int, codec: Codec) -> None:
     """Raise what is wrong with the arguments of a broadcast."""
-    check_array("x", x)
+    check_travels(x, codec)
     if not isinstance(root, (int, np.integer)):
         raise TypeError(f"root must be an integer, got {root!r}")
     if not 0 <= root < size:
         raise ValueError(f"root must be in 0…{size - 1}, got {root}")
-    if codec.spec != "raw" and x.dtype.kind != "f":
-        raise TypeError(f"x must be an array of floats for codec {codec.spec!r}, got {x.dtype}")
 
 
 def extents_of(shape: Any) -> tuple[int, ...]:
@@ -102,6 +141,20 @@ def cut(n: int, size: int, codec: Codec, block: int | None) -> tuple[list[tuple[
     return shard_bounds(n, size, step), step
 
 
+def flattened(x: NDArray[Any], dtype: Any = None) -> NDArray[Any]:
+    """Return x[n], C-contiguous, of its own or another dtype. What that cannot hold is infinite.
+
+    Examples
+    --------
+    >>> flattened(np.array([[1.0, 1e300]]), np.float32).tolist()
+    [1.0, inf]
+    """
+    if dtype is None or x.dtype == dtype:
+        return np.ascontiguousarray(x).reshape(-1)
+    with np.errstate(over="ignore"):  # whoever sums judges the result
+        return np.ascontiguousarray(x, dtype).reshape(-1)
+
+
 def check_shard(what: str, shard: NDArray[Any], whole: NDArray[Any], bounds: tuple[int, int]) -> None:
     """Raise ValueError if an array is not this rank's shard of another."""
     check_array(what, shard)
@@ -113,15 +166,13 @@ def check_shard(what: str, shard: NDArray[Any], whole: NDArray[Any], bounds: tup
         )
 
 
-def describe_bad_value(x: NDArray[Any], rank: int, failure: tuple[int, int] | None) -> str:
-    """Name the value that stops a collective: of a failed encode (rank, index), or the first not finite.
+def describe_bad_value(x: NDArray[Any], rank: int) -> str:
+    """Name the first value that is not finite.
 
     Examples
     --------
-    >>> describe_bad_value(np.array([1.0, np.inf]), 2, None)
+    >>> describe_bad_value(np.array([1.0, np.inf]), 2)
     'x[1] of rank 2 is inf'
     """
-    if failure:
-        return f"x[{failure[1]}] of rank {failure[0]} cannot be encoded"
     bad = np.flatnonzero(~np.isfinite(x))
     return f"x[{bad[0]}] of rank {rank} is {x[bad[0]]}" if bad.size else ""

@@ -108,6 +108,20 @@ def gather_raw(call: Call, mine: Array, out: Array, bounds: list[tuple[int, int]
     out[slice(*bounds[call.rank])] = mine
 
 
+def gather_bytes(call: Call, data: bytes) -> list[bytes]:
+    """Return the bytes of all ranks, whose lengths may differ."""
+    peers = [p for p in range(call.size) if p != call.rank]
+    lengths = np.zeros(call.size, np.uint64)
+    lengths[call.rank] = len(data)
+    mine = as_bytes(lengths[call.rank : call.rank + 1])
+    call.exchange(1, [(p, mine) for p in peers], [(p, as_bytes(lengths[p : p + 1])) for p in peers])
+    call.traffic.header_bytes += 8 * len(peers)
+    parts = {p: np.empty(int(lengths[p]), np.uint8) for p in peers}
+    parts[call.rank] = np.frombuffer(data, np.uint8)
+    call.swap_raw(2, [(p, parts[call.rank]) for p in peers], [(p, parts[p]) for p in peers], "")
+    return [parts[p].tobytes() for p in range(call.size)]
+
+
 # Encoded
 
 
@@ -264,6 +278,24 @@ def reduce_encoded(
     got = scatter(call, x, codec, bounds, key, state)
     own = x[slice(*bounds[call.rank])]
     return combine(call, own, got, op, state), first_failure(got)
+
+
+def reduce_scatter(
+    call: Call,
+    x: Array,
+    codec: Codec | None,
+    bounds: list[tuple[int, int]],
+    op: Op,
+    key: Key,
+    state: Residuals,
+) -> tuple[Array, Verdict]:
+    """Return this rank's shard. Its owner alone sees it: ranks must agree before anybody writes."""
+    if codec is None:
+        mine, failure = reduce_raw(call, x, bounds, op), None
+    else:
+        mine, failure = reduce_encoded(call, x, codec, bounds, op, key, state)
+    worst = agree(call, 2 if failure else 0 if all_finite(mine) else 1)
+    return mine, Verdict(("finite", "nonfinite", "failed")[worst], failure)
 
 
 def all_reduce_raw(call: Call, x: Array, op: Op) -> tuple[Array, Verdict]:

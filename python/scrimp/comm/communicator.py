@@ -14,17 +14,21 @@ from scrimp.comm import fused, pipelined
 from scrimp.comm.arguments import (
     check_array,
     check_broadcast,
+    check_numbers,
+    check_reproducible,
     check_shard,
+    check_travels,
     cut,
     describe_bad_value,
     extents_of,
+    flattened,
     reducing_codec,
 )
 from scrimp.comm.framed import FramedTransport
 from scrimp.comm.lattice import all_reduce_lattice
 from scrimp.comm.shards import shard_bounds
 from scrimp.comm.transport import LocalTransport, SingleTransport, Transport
-from scrimp.comm.wire import Call, Encoded, Traffic, as_bytes
+from scrimp.comm.wire import Call, Encoded, Traffic
 from scrimp.usage import Usage
 
 if TYPE_CHECKING:
@@ -174,9 +178,10 @@ class Comm:
         first_index : int, default 0
             Absolute index of x[0] (of a bucket); keys stochastic rounding.
         reproducible : bool, default False
-            The same bits for every order of ranks and every cut into buckets (on multiples of 128): values
-            travel to their owners as whole multiples of a shared power of two, in 8 bits for codecs of up to
-            8, in 16 for those of up to 16, in 32 for "raw" (then float32), and add as integers.
+            The same bits for every order of ranks and every cut into buckets whose `first_index` are
+            multiples of 128 and of the codec's block. Values travel to their owners as whole multiples of a
+            shared power of two, in 8 bits for codecs of up to 8, in 16 for those of up to 16, in 32 for
+            "raw" (then float32), and add as integers. Integers travel raw: any order gives the same.
         undo : bool, default True
             False allows a call with `nonfinite="propagate"` that raises to leave x half written: on one
             machine raw arrays need a third less memory traffic, on a wire decoding waits for no other chunk.
@@ -192,15 +197,19 @@ class Comm:
         -----
         A rank sends 2 (size - 1) / size of the encoded array.
         """
+        check_numbers(raw_below, step, first_index)
         chosen = reducing_codec(codec, feedback, op, x, nonfinite)
-        call = self._call("all_reduce", name, x, f"{chosen.spec},{op},{reproducible}")
+        reproducible = reproducible and x.dtype.kind == "f"
+        if reproducible:
+            check_reproducible(chosen, feedback, first_index)
+        call = self._call("all_reduce", name, x, chosen, f"{op},{reproducible}")
         if self.size == 1:
             if nonfinite != "propagate" and not _c.all_finite(x.reshape(-1)):
                 self._refuse(call, x.reshape(-1), None, nonfinite)
                 x[...] = 0
             return
         raw = (chosen.spec == "raw" or x.nbytes < raw_below) and not reproducible
-        flat = np.ascontiguousarray(x, np.float32 if x.dtype == np.float16 or not raw else None).reshape(-1)
+        flat = flattened(x, np.float32 if x.dtype == np.float16 or not raw else None)
         state = _c.Residuals(None if raw else feedback, name)
         own_seed = self.seed + crc32((name or "").encode())
         key = _c.Key(own_seed, self.step if step is None else step, first_index)
@@ -208,8 +217,8 @@ class Comm:
         bounds = shard_bounds(flat.size, self.size, chosen.block)
         native = self._native(call, bounds, chosen.block, flat, chosen, op, nonfinite, undo)
         if reproducible:
-            leaf = flat.astype(np.float32, copy=False)[np.newaxis]
-            result, judged = all_reduce_lattice(call, leaf, [1] * self.size, chosen, op, key, state)
+            counts = [1] * self.size
+            result, judged = all_reduce_lattice(call, flat[np.newaxis], counts, chosen, op, key, state)
         elif native:
             judged = native.all_reduce_raw(flat) if raw else native.all_reduce(flat, chosen, key, state)
             result = flat
@@ -272,12 +281,12 @@ class Comm:
             As in `all_reduce`.
         """
         chosen = reducing_codec(codec, feedback, op, x, nonfinite)
-        call = self._call("reduce_scatter", name, x, f"{chosen.spec},{op}")
+        call = self._call("reduce_scatter", name, x, chosen, op)
         bounds, block = cut(x.size, self.size, chosen, block)
         begin, end = bounds[self.rank]
         check_shard("out", out, x, (begin, end))
         raw = chosen.spec == "raw" or self.size == 1
-        flat = np.ascontiguousarray(x, np.float32 if x.dtype == np.float16 or not raw else None).reshape(-1)
+        flat = flattened(x, np.float32 if x.dtype == np.float16 or not raw else None)
         state = _c.Residuals(None if raw else feedback, name)
         key = _c.Key(self.seed, self.step)
         native = self._native(call, bounds, block, flat, chosen, op, nonfinite)
@@ -289,26 +298,8 @@ class Comm:
                 else native.reduce_scatter(flat, mine, chosen, key, state)
             )
         else:
-            mine, judged = self._reduce_scatter(call, flat, None if raw else chosen, bounds, op, key, state)
+            mine, judged = _c.reduce_scatter(call, flat, None if raw else chosen, bounds, op, key, state)
         self._write(call, out, flat, mine, judged, nonfinite, state)
-
-    def _reduce_scatter(
-        self,
-        call: Call,
-        flat: Array,
-        codec: Codec | None,
-        bounds: list[tuple[int, int]],
-        op: _c.Op,
-        key: _c.Key,
-        state: _c.Residuals,
-    ) -> tuple[Array, _c.Verdict]:
-        """Return this rank's shard. Its owner alone sees it: ranks must agree before anybody writes."""
-        if codec is None:
-            mine, failure = _c.reduce_raw(call, flat, bounds, op), None
-        else:
-            mine, failure = _c.reduce_encoded(call, flat, codec, bounds, op, key, state)
-        worst = _c.agree(call, 2 if failure else 0 if _c.all_finite(mine) else 1)
-        return mine, _c.Verdict(("finite", "nonfinite", "failed")[worst], failure)
 
     def all_gather(
         self,
@@ -324,7 +315,8 @@ class Comm:
         Parameters
         ----------
         x : contiguous array
-            This rank's shard: `shard_bounds(out.size, size, block)[rank]`.
+            This rank's shard: `shard_bounds(out.size, size, block)[rank]`. Any numbers with `codec="raw"`,
+            else floats.
         out : array of n values and x's dtype
             Where to write.
         codec : str or Codec, default "raw"
@@ -343,7 +335,8 @@ class Comm:
         """
         chosen = find_codec(codec)
         check_array("out", out)
-        call = self._call("all_gather", name, out, chosen.spec)
+        check_travels(x, chosen)
+        call = self._call("all_gather", name, out, chosen)
         bounds, block = cut(out.size, self.size, chosen, block)
         begin, end = bounds[self.rank]
         check_shard("x", x, out, (begin, end))
@@ -366,17 +359,12 @@ class Comm:
                 encoded = Encoded(chosen, end - begin)
                 encoded.fill(mine, self.rank, begin, **key.of(self.rank, 2, begin))
                 failure = _c.gather(call, encoded, result, bounds, encoded.failure)
-        self._place(call, out, result, chosen, failure)
+        self._place(call, out, result, failure)
 
-    def _place(
-        self, call: Call, out: Array, result: Array, codec: Codec, failure: tuple[int, int] | None
-    ) -> None:
+    def _place(self, call: Call, out: Array, result: Array, failure: tuple[int, int] | None) -> None:
         """Write what all ranks have alike, or raise what all ranks raise."""
         if failure:
-            raise ValueError(
-                f"{call.op}: x[{failure[1]}] of rank {failure[0]} cannot be encoded by {codec.spec}; "
-                "nothing was written on any rank"
-            )
+            raise _refusal(call, self._describe_failure(call, failure))
         if not np.may_share_memory(out, result):
             out[...] = result.reshape(out.shape)
 
@@ -406,7 +394,7 @@ class Comm:
         chosen = find_codec(codec)
         check_broadcast(x, root, self.size, chosen)
         raw = chosen.spec == "raw"
-        call = self._call("broadcast", name, x, f"{chosen.spec},{root}")
+        call = self._call("broadcast", name, x, chosen, f"{root}")
         flat = np.ascontiguousarray(x, None if raw else np.float32).reshape(-1)
         native = self._native(call, _c.root_bounds(flat.size, self.size, root), chosen.block, None, chosen)
         key = _c.Key(self.seed, self.step)
@@ -419,7 +407,7 @@ class Comm:
             flat = _c.broadcast_raw(call, flat, root)
         else:
             flat, failure = _c.broadcast_encoded(call, flat, chosen, root, key)
-        self._place(call, x, flat, chosen, failure)
+        self._place(call, x, flat, failure)
 
     def count_raw(self, n: int, sent: Usage) -> None:
         """Count what n float32 values would have sent raw, in place of what was since `sent`. Internal."""
@@ -443,21 +431,14 @@ class Comm:
         >>> single().all_gather_bytes(b"abc")
         [b'abc']
         """
-        peers = [p for p in range(self.size) if p != self.rank]
-        call = Call(self.transport, self._traffic, "all_gather_bytes", None, "")
-        lengths = np.zeros(self.size, np.uint64)
-        lengths[self.rank] = len(data)
-        mine = as_bytes(lengths[self.rank : self.rank + 1])
-        call.exchange(1, [(p, mine) for p in peers], [(p, as_bytes(lengths[p : p + 1])) for p in peers])
-        self._traffic.header_bytes += 8 * len(peers)
-        parts = {p: np.empty(int(lengths[p]), np.uint8) for p in peers}
-        parts[self.rank] = np.frombuffer(data, np.uint8)
-        call.swap_raw(2, [(p, parts[self.rank]) for p in peers], [(p, parts[p]) for p in peers], "")
-        return [parts[p].tobytes() for p in range(self.size)]
+        return _c.gather_bytes(Call(self.transport, self._traffic, "all_gather_bytes"), data)
 
-    def _call(self, op: str, name: str | None, x: Array, detail: str) -> Call:
+    def _call(self, op: str, name: str | None, x: Array, codec: Codec, detail: str = "") -> Call:
+        if name is not None and not isinstance(name, str):
+            raise TypeError(f"name must be a str or None, got {name!r}")
         self.step += 1
-        return Call(self.transport, self._traffic, op, name, f"{x.size},{x.dtype.str},{detail}")
+        spec = codec.spec
+        return Call(self.transport, self._traffic, op, name, spec, f"{x.size},{x.dtype.str},{spec},{detail}")
 
     def _write(
         self,
@@ -484,9 +465,20 @@ class Comm:
         """Raise the error that all ranks raise; return if the call is to be skipped."""
         if nonfinite == "skip" and failure is None:
             return
-        found = self.all_gather_bytes(describe_bad_value(x, self.rank, failure).encode())
-        first = next((text.decode() for text in found if text), "the result is too large for its type")
-        raise ValueError(f"{call.op}: {first}; nothing was written on any rank")
+        text = self._describe_failure(call, failure) if failure else describe_bad_value(x, self.rank)
+        found = [text.decode() for text in self.all_gather_bytes(text.encode())]
+        raise _refusal(call, next(filter(None, found), "the result is too large for its type"))
+
+    def _describe_failure(self, call: Call, failure: tuple[int, int]) -> str:
+        return f"x[{failure[1]}] of {self._named(failure[0])} cannot be encoded by {call.spec}"
+
+    def _named(self, rank: int) -> str:
+        """Return what errors call a rank."""
+        return f"rank {rank}"
+
+
+def _refusal(call: Call, why: str) -> ValueError:
+    return ValueError(f"{call.op}: {why}; nothing was written on any rank")
 
 
 def single() -> Comm:

@@ -61,11 +61,14 @@ class Flight:
         How buffers move.
     rank : int
         Of this process, for errors.
+    shown : callable
+        The number that errors give a peer; that of the transport if absent.
     """
 
-    def __init__(self, requests: Requests, rank: int) -> None:
+    def __init__(self, requests: Requests, rank: int, shown: Callable[[int], int] = int) -> None:
         self._requests = requests
-        self._rank = rank
+        self._rank = shown(rank)
+        self._shown = shown
         self._expected: dict[int, deque[_Expected]] = {}
 
     def send(self, peer: int, data: Bytes, tag: int, room: Bytes | None = None) -> None:
@@ -95,7 +98,7 @@ class Flight:
     ) -> None:
         """Expect a message after those already expected of the peer; `next` returns its key."""
         whole = room if room is not None else _new_room(data.size)
-        expected = _Expected(data, whole, tag, label, key)
+        expected = _Expected(data, whole, tag, label.replace("%p", str(peer)), key)
         parts = self._expected.setdefault(peer, deque())
         self._requests.receive(peer, whole)
         parts.append(expected)
@@ -111,9 +114,9 @@ class Flight:
             arrived = parts.popleft()
             first = not arrived.checked
             if first:
-                arrived.check_frame(peer, self._rank)
+                arrived.check_frame(self._shown(peer), self._rank)
             if arrived.whole.size > FRAME_NBYTES or not first:
-                arrived.check_message(peer, self._rank)
+                arrived.check_message(self._shown(peer), self._rank)
                 return arrived.key
 
     def finish(self, label: str) -> None:
@@ -158,11 +161,11 @@ class _Expected:
             raise self._left(peer, rank, tag - 1 if tag and tag - 1 != rank else peer)
         if (nbytes, tag) != (self.data.size, self.tag):
             text = f"rank {peer} is in another collective, or in one of another length"
-            raise CommError(f"{text}; {self._where(peer, rank)}", peer)
+            raise CommError(f"{text}; {self._where(rank)}", peer)
 
     def _left(self, peer: int, rank: int, to_blame: int) -> CommError:
         told = "" if to_blame == peer else f"rank {to_blame} is to blame, says rank {peer}: "
-        where = self._where(peer, rank)
+        where = self._where(rank)
         return CommError(f"{told}rank {peer} has returned and takes no part; {where}", to_blame)
 
     def check_message(self, peer: int, rank: int) -> None:
@@ -170,8 +173,8 @@ class _Expected:
         if body.size and not np.may_share_memory(body, self.data):
             self.data.reshape(-1)[...] = body
         if _core.crc32c(self.data) != self.crc:
-            where = self._where(peer, rank)
+            where = self._where(rank)
             raise CommError(f"bytes from rank {peer} were damaged on their way; {where}", peer)
 
-    def _where(self, peer: int, rank: int) -> str:
-        return f"rank {rank} was in {self.label.replace('%p', str(peer))}"
+    def _where(self, rank: int) -> str:
+        return f"rank {rank} was in {self.label}"

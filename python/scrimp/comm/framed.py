@@ -60,7 +60,7 @@ class FramedTransport(ABC):
             raise CommError(f"the group ended earlier: {self._broken}") from self._broken
         if not self._turn.acquire(blocking=False):
             raise RuntimeError("another thread of this process is in a collective of the same group")
-        flight = Flight(self.requests(), self.rank)
+        flight = Flight(self.requests(), self.rank, self.shown)
         try:
             yield flight
         except CommError as error:
@@ -69,7 +69,8 @@ class FramedTransport(ABC):
                 raise
             raise self._broken from error
         except BaseException as error:
-            self._broken = CommError(f"{type(error).__name__} on rank {self.rank} in a collective")
+            me = self.shown(self.rank)
+            self._broken = CommError(f"{type(error).__name__} on rank {me} in a collective")
             raise
         finally:
             flight.close()
@@ -85,6 +86,10 @@ class FramedTransport(ABC):
             for _ in recvs:
                 flight.next()
             flight.finish(label)
+
+    def shown(self, peer: int) -> int:
+        """Return the number that errors give a rank."""
+        return peer
 
     def explained(self, error: CommError, awaited: list[int]) -> CommError:
         """Return the error, or one that knows better whose fault it is. `awaited` did not send all."""

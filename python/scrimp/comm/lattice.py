@@ -14,7 +14,8 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
-from scrimp.comm.arguments import check_array, reducing_codec
+from scrimp.comm.arguments import SHARD_BLOCK as BLOCK
+from scrimp.comm.arguments import check_array, check_numbers, check_reproducible, flattened, reducing_codec
 from scrimp.comm.collectives import Floats, Key, Nonfinite, Op, Residuals, Verdict, gather, verdict
 from scrimp.comm.shards import shard_bounds
 from scrimp.comm.wire import Call, Encoded, as_bytes
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from scrimp.codecs import Codec
     from scrimp.comm.communicator import Comm
 
-BLOCK = 128
 _POISON = np.int16(32767)  # the exponent of a block that holds a value that is not finite
 _LOWEST = -126
 
@@ -76,12 +76,6 @@ def all_reduce_lattice(
 
     `counts` says how many each rank has. Residuals (ef14, of one leaf a rank) wait for `commit`.
     """
-    if key.first_index % BLOCK:
-        raise ValueError(
-            f"first_index must be a multiple of {BLOCK} when reproducible, got {key.first_index}"
-        )
-    if state.kind == "ef21":
-        raise ValueError("feedback must be 'ef14' or absent when reproducible")
     n = leaves.shape[1]
     bounds = shard_bounds(n, call.size, max(BLOCK, codec.block))
     begin, end = bounds[call.rank]
@@ -177,15 +171,17 @@ def all_reduce_leaves(
     """
     check_array("out", out)
     chosen = reducing_codec(codec, None, op, leaves, nonfinite)
+    check_numbers(0, step, first_index)
+    check_reproducible(chosen, None, first_index)
     if leaves.dtype.kind != "f" or out.dtype.kind != "f" or leaves.shape[1:] != out.shape:
         raise ValueError(
             f"leaves must be floats of shape (k, *{out.shape}), as out, got {leaves.dtype}{leaves.shape}"
         )
-    call = comm._call("all_reduce_leaves", name, out, f"{chosen.spec},{op}")
+    call = comm._call("all_reduce_leaves", name, out, chosen, op)
     counts = [int(text) for text in comm.all_gather_bytes(str(len(leaves)).encode())]
     if not any(counts):
         raise ValueError("leaves must not be empty on all ranks")
-    parts = np.ascontiguousarray(leaves, np.float32).reshape(len(leaves), out.size)
+    parts = flattened(leaves, np.float32).reshape(len(leaves), out.size)
     key = Key(comm.seed + crc32((name or "").encode()), comm.step if step is None else step, first_index)
     state = Residuals(None, name)
     result, judged = all_reduce_lattice(call, parts, counts, chosen, op, key, state)

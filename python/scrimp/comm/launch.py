@@ -38,6 +38,14 @@ _COMMAND = "import sys; sys.path[:] = sys.argv[2:]; from scrimp.comm.worker impo
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
+_UNSAID = {
+    "mismatch": "and a peer were in different collectives, or in ones of different lengths",
+    "stuck": "got stuck",
+    "finished": "had returned while others waited for it",
+    "interrupted": "was interrupted",
+}
+
+
 class _WorkerTraceback(Exception):  # noqa: N818 - it is shown as the cause of the real error
     """Carries a worker's traceback as text."""
 
@@ -247,7 +255,9 @@ class _Crew:
             finally:  # a cycle through this frame would keep the arguments, and their memory, for long
                 del error, found
         if cause:
-            raise CommError(f"rank {culprit} is {cause}, and no rank said why")
+            what = _UNSAID.get(cause, "is lost")
+            lost = culprit if cause == "stuck" else None
+            raise CommError(f"rank {culprit} {what}; whoever got the CommError caught it and returned", lost)
         return [found[rank][1] for rank in range(self.size)]  # type: ignore[index]
 
     def _obituary(self, rank: int, found: dict[int, Any]) -> str:

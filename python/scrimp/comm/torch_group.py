@@ -53,6 +53,8 @@ class TorchTransport(FramedTransport):
     def start(self, receives: bool, peer: int, data: Bytes) -> Callable[[], Any]:
         """Start one message; return what waits for it."""
         start = self._dist.irecv if receives else self._dist.isend
+        if not data.flags.writeable:
+            data = data.copy()  # a tensor of memory that is read-only comes with a warning
         try:
             work = start(self._torch.from_numpy(data), self._members[peer], group=self._group)
         except RuntimeError as error:

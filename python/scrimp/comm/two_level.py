@@ -10,8 +10,8 @@ from __future__ import annotations
 import json
 import os
 import secrets
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 from weakref import finalize
 
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from scrimp import _core
 from scrimp.comm import collectives as _c
-from scrimp.comm.arguments import reducing_codec
+from scrimp.comm.arguments import check_numbers, flattened, reducing_codec
 from scrimp.comm.communicator import RAW_BELOW, Comm, single
 from scrimp.comm.flight import Requests
 from scrimp.comm.framed import FramedTransport
@@ -98,7 +98,7 @@ class TwoLevelComm(Comm):
         self.hosts = hosts
         self.local = local
         first = [ranks[0] for ranks in hosts]
-        self._between = Comm(Subset(flat.transport, first), seed=flat.seed) if self.rank in first else None
+        self._between = Between(flat, first) if self.rank in first else None
 
     @property
     def usage(self) -> Usage:
@@ -127,17 +127,20 @@ class TwoLevelComm(Comm):
         if reproducible or not isinstance(x, np.ndarray) or x.dtype.kind != "f":
             super().all_reduce(x, op=op, nonfinite=nonfinite, step=step, reproducible=reproducible, **how)
             return
+        check_numbers(raw_below, step, first_index)
         chosen = reducing_codec(codec, feedback, op, x, nonfinite)
-        call = self._call("all_reduce", name, x, f"{chosen.spec},{op},two levels")
+        call = self._call("all_reduce", name, x, chosen, f"{op},two levels")
         wide = chosen.spec == "raw" and x.dtype == np.float64
-        total = np.array(x, np.float64 if wide else np.float32, order="C").reshape(-1)
+        total = flattened(x, np.float64 if wide else np.float32)
+        total = total.copy() if np.may_share_memory(total, x) else total
         self._sum(total, op, {**how, "step": self.step if step is None else step})
         self._write(call, x, x.reshape(-1), total, _c.verdict(total), nonfinite, _c.Residuals(None, None))
 
     def _sum(self, total: NDArray[Any], op: _c.Op, how: dict[str, Any]) -> None:
         """Replace total[n] by the sum (or mean) over all ranks; what is not finite stays so."""
         how |= {"op": "sum", "nonfinite": "propagate", "undo": False}  # `total` is nobody else's
-        self.local.all_reduce(total, **{key: how[key] for key in ("op", "nonfinite", "undo", "name")})
+        with self._inside():
+            self.local.all_reduce(total, **{key: how[key] for key in ("op", "nonfinite", "undo", "name")})
         if op == "mean":
             total /= self.size
         failure = b""
@@ -149,15 +152,37 @@ class TwoLevelComm(Comm):
             except CommError:
                 self._end_local()
                 raise
-        failure = self.local.all_gather_bytes(failure)[0]
-        if failure:
-            raise ValueError(failure.decode())
-        self.local.broadcast(total)
+        with self._inside():
+            failure = self.local.all_gather_bytes(failure)[0]
+            if failure:
+                raise ValueError(failure.decode())
+            self.local.broadcast(total)
+
+    @contextmanager
+    def _inside(self) -> Iterator[None]:
+        """Errors of the ranks of this host say whose numbers they are."""
+        try:
+            yield
+        except CommError as error:
+            ranks = ", ".join(map(str, next(ranks for ranks in self.hosts if self.rank in ranks)))
+            raise CommError(f"on the host of the ranks {ranks}, counted from 0: {error}") from error
 
     def _end_local(self) -> None:
         """Tell this host's ranks that another host is lost."""
         if isinstance(self.local.transport, LocalTransport):
             self.local.transport.group.leave(True)
+
+
+class Between(Comm):
+    """The first ranks of all hosts; errors name the ranks of all."""
+
+    def __init__(self, flat: Comm, first: list[int]) -> None:
+        assert isinstance(flat.transport, FramedTransport)
+        super().__init__(Subset(flat.transport, first), seed=flat.seed)
+        self._first = first
+
+    def _named(self, rank: int) -> str:
+        return f"the host of rank {self._first[rank]}"
 
 
 class Subset(FramedTransport):
@@ -179,6 +204,10 @@ class Subset(FramedTransport):
     def requests(self) -> Requests:
         """Return those of all ranks, renumbered."""
         return _Renumbered(self._transport.requests(), self._members)
+
+    def shown(self, peer: int) -> int:
+        """Return its number among all ranks."""
+        return self._members[peer]
 
     def explained(self, error: CommError, awaited: list[int]) -> CommError:
         """Return what the transport of all ranks makes of it: errors carry its numbers."""

@@ -117,13 +117,20 @@ class Call:
     """One collective call: where it goes, what it is called in errors, what it counts."""
 
     def __init__(
-        self, transport: Transport, traffic: Traffic, op: str, name: str | None, detail: str
+        self,
+        transport: Transport,
+        traffic: Traffic,
+        op: str,
+        name: str | None = None,
+        spec: str = "raw",
+        detail: str = "",
     ) -> None:
         self.transport = transport
         self.traffic = traffic
         self.rank = transport.rank
         self.size = transport.size
         self.op = f"{op} of {name!r}" if name else op
+        self.spec = spec
         self.detail = detail
 
     def exchange(self, leg: int, sends: list[Message], recvs: list[Message], where: str = "") -> None:

@@ -29,20 +29,20 @@ class CompressionState:
 
     Parameters
     ----------
-    codec : str or Codec, default "int4"
-        How gradients travel.
-    feedback : {"ef14", "ef21", "none"}, default "ef14"
-        Error feedback; the residuals are 4 bytes a parameter and part of `state_dict`.
+    codec : str or Codec, optional
+        How gradients travel; "int4" if absent. Not with PowerSGD, whose factors travel as they are.
+    feedback : {"ef14", "ef21", "none"}, optional
+        Error feedback, "ef14" if absent; the residuals are 4 bytes a parameter and part of `state_dict`. Not
+        with PowerSGD, which has a memory of its own.
     method : {"codec", "powersgd"}, default "codec"
-        "powersgd": matrices travel as factors of `rank` columns (`scrimp.comm.PowerSGD`), with a memory of
-        their own in place of codec and feedback.
-    rank : int, default 1
-        Of the factors of PowerSGD.
+        "powersgd": matrices travel as factors of `rank` columns (`scrimp.comm.PowerSGD`).
+    rank : int, optional
+        Of the factors of PowerSGD, and only there; 1 if absent.
     raw_below : int, default 65536
         Gradients of fewer bytes travel as they are, all those of a bucket together.
     rule : callable, optional
         rule(parameter) -> codec of this parameter, or None for `codec`. By default parameters of fewer than
-        two dimensions (biases, norms) are "raw".
+        two dimensions (biases, norms) are "raw". With PowerSGD all that is not "raw" travels as factors.
     group : ProcessGroup, optional
         Whose ranks take part: that of the DistributedDataParallel module.
     timeout : float, default 30.0
@@ -65,11 +65,11 @@ class CompressionState:
 
     def __init__(
         self,
-        codec: str | Codec = "int4",
-        feedback: str = "ef14",
+        codec: str | Codec | None = None,
+        feedback: str | None = None,
         *,
         method: Method = "codec",
-        rank: int = 1,
+        rank: int | None = None,
         raw_below: int = 65536,
         rule: Rule | None = None,
         group: Any = None,
@@ -87,10 +87,12 @@ class CompressionState:
         if not isinstance(raw_below, int | np.integer) or raw_below < 0:
             raise ValueError(f"raw_below must be a whole number of bytes >= 0, got {raw_below!r}")
         _check_group(group)
-        self.codec = _find(codec)
-        self.power = PowerSGD(rank, seed=seed) if method == "powersgd" else None
+        _check_method(method, codec, feedback, rank)
+        self.codec = _find("int4" if codec is None else codec)
+        self.power = PowerSGD(1 if rank is None else rank, seed=seed) if method == "powersgd" else None
         plain = feedback == "none" or self.power is not None
-        self.feedback = None if plain else ErrorFeedback(feedback)  # type: ignore[arg-type]
+        kind: Any = "ef14" if feedback is None else feedback
+        self.feedback = None if plain else ErrorFeedback(kind)
         if self.feedback is not None and self.codec.spec != "raw":
             self.feedback.check(self.codec)
         self.raw_below = raw_below
@@ -108,19 +110,29 @@ class CompressionState:
         return self._comm.usage if self._comm else Usage()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a checkpoint needs to continue bit for bit. Every rank saves its own."""
+        """Return what a checkpoint needs to continue bit for bit: tensors and plain values.
+
+        Every rank saves its own. `torch.load` reads it with `weights_only=True`.
+        """
         feedback = self.feedback.state_dict() if self.feedback else None
         power = self.power.state_dict() if self.power else None
-        return {"codec": self.codec.spec, "step": self.step, "feedback": feedback, "power": power}
+        state = {"codec": self.codec.spec, "step": self.step, "feedback": feedback, "power": power}
+        tensors: dict[str, Any] = _converted(state, np.ndarray, _to_tensor)
+        return tensors
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over what `state_dict` returned on the same rank of the same number of ranks.
+
+        States of NumPy arrays, of checkpoints from before they were tensors, are taken too.
 
         Raises
         ------
         ValueError
             It is not whole, or belongs to another codec or another kind of feedback.
         """
+        import torch
+
+        state = _converted(state, torch.Tensor, lambda tensor: tensor.numpy(force=True))
         for key in ("codec", "step", "feedback", "power"):
             if key not in state:
                 raise ValueError(f"state must be what state_dict() returned; it has no {key!r}")
@@ -166,8 +178,29 @@ class CompressionState:
         return found
 
 
+def _converted(state: Any, kind: type, convert: Callable[[Any], Any]) -> Any:
+    """Return a state whose values of one kind are converted."""
+    if isinstance(state, dict):
+        return {key: _converted(value, kind, convert) for key, value in state.items()}
+    return convert(state) if isinstance(state, kind) else state
+
+
+def _to_tensor(array: np.ndarray[Any, Any]) -> Any:
+    import torch
+
+    return torch.from_numpy(array)
+
+
 def _find(spec: str | Codec) -> Codec:
     return codec(spec)
+
+
+def _check_method(method: Method, codec: Any, feedback: Any, rank: Any) -> None:
+    """Raise ValueError for an option that the method does not use."""
+    unused = {"codec": codec, "feedback": feedback} if method == "powersgd" else {"rank": rank}
+    for name, value in unused.items():
+        if value is not None:
+            raise ValueError(f"{name} is not for method={method!r}: it must be absent, got {value!r}")
 
 
 def _check_group(group: Any) -> None:
@@ -280,6 +313,8 @@ def _reduce_tensor(
 
     if not isinstance(tensor, torch.Tensor):
         raise TypeError(f"tensor must be a torch.Tensor, got {type(tensor).__name__}")
+    if not isinstance(comm, Comm):
+        raise TypeError(f"comm must be a Comm, as from_torch() returns, got {comm!r}")
     host = tensor.detach()
     if host.device.type != "cpu" or host.dtype == torch.bfloat16:
         host = host.to("cpu", torch.float32 if host.dtype == torch.bfloat16 else host.dtype)
