@@ -122,3 +122,40 @@ def test_what_makes_no_sense_is_said_and_nothing_is_written(files, command, code
     before = set(files.iterdir())
     assert said in refused(*words, code=code)
     assert before == set(files.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("cell", "said"),
+    [
+        ([1, 2], "column 'odd' holds ndarray, expected one number or text a row"),
+        ({"a": 1}, "column 'odd' holds dict, expected one number or text a row"),
+        ([None, 2], "column 'odd' holds ndarray"),
+    ],
+)
+def test_a_column_of_lists_is_named(tmp_path, cell, said):
+    data = tmp_path / "t.parquet"
+    pd.DataFrame({"odd": [cell] * 30, "y": np.arange(30.0)}).to_parquet(data)
+    for command in ("train", "quantize"):
+        out = tmp_path / ("m.safetensors" if command == "train" else "d.scrimp")
+        assert said in refused(command, data, "--target", "y", "--out", out)
+    assert said in refused("info", data)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--solver", "gram", "--compress", "int4", "--workers", 2), "solver='gram' sends exact sums"),
+        (("--solver", "cg", "--compress", "int4"), "use solver='lbfgs' or 'sgd'"),
+        (("--solver", "gram", "--shard", "zero"), "shard='zero' is for gradients"),
+        (("--solver", "best"), "unknown solver 'best'; known: auto, gram, cg, lbfgs, sgd"),
+        (("--solver", "cg", "--task", "classification"), "unknown solver 'cg'; known: auto, lbfgs, sgd"),
+        (("--solver", "lbfgs", "--sync-every", 2), "sync_every above 1 needs solver='sgd'"),
+        (("--solver", "sgd", "--sync-every", 2, "--shard", "zero"), "--shard zero allows no --sync-every"),
+        (("--on-failure", "continue", "--shard", "zero"), "no --on-failure continue"),
+        (("--on-failure", "pray"), "'pray'; known: raise, continue"),
+        (("--feedback", "ef15"), "'ef15'; known: auto, none, ef14, ef21"),
+    ],
+)
+def test_levers_that_do_not_go_together_are_wrong_usage(files, tmp_path, options, said):
+    args = ("--target", "y", "--out", tmp_path / "m", *options)
+    assert said in refused("train", files / "d.csv", *args, code=2)

@@ -66,6 +66,45 @@ def test_mpi_ranks_train_together(mpi, data, tmp_path):
     check_one_training([*mpi, "-n", "2", sys.executable, "-m"], data, tmp_path)
 
 
+@pytest.mark.peers
+@pytest.mark.parametrize("at", ["the output", "the data", "a bug"])
+def test_a_rank_that_fails_before_it_joins_ends_the_job_of_mpi(mpi, data, tmp_path, at):
+    """Rank 1 is on its way to the fit, or waits there."""
+    given, out, begin, code = data, tmp_path / "m", "", 1
+    if at == "the output":  # which rank 0 alone looks at
+        out = tmp_path / "none" / "m"
+    elif at == "the data":
+        given, code = tmp_path / "none.npz", 4
+    else:
+        begin = "import scrimp.cli.tabular as t; t.Split.read = None;"
+    program = tmp_path / "rank.py"
+    program.write_text(
+        "import os, sys\n"
+        "if os.environ.get('PMI_RANK', os.environ.get('OMPI_COMM_WORLD_RANK')) == '0':\n"
+        f"    {begin} sys.argv[2] = {str(given)!r}\n"
+        "from scrimp.cli import main\nmain()\n"
+    )
+    command = [*mpi, "-n", "2", sys.executable, program, "train", data, "-t", "y", "-o", out]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == code
+    assert ("Traceback" if at == "a bug" else "error: rank 0: cannot ") in done.stderr
+    assert not (tmp_path / "m").exists()
+
+
+@pytest.mark.parametrize("command", ["predict", "evaluate"])
+def test_what_would_run_once_a_rank_is_refused(monkeypatch, data, tmp_path, command):
+    from typer.testing import CliRunner
+
+    from scrimp.cli import app
+
+    monkeypatch.setenv("PMI_RANK", "0")
+    monkeypatch.setenv("PMI_SIZE", "2")
+    more = ["-o", str(tmp_path / "p.csv")] if command == "predict" else []
+    result = CliRunner().invoke(app, [command, str(data), str(data), *more])
+    assert result.exit_code == 2
+    assert f"{command} runs in one process, MPICH started 2" in " ".join(result.stderr.split())
+
+
 @pytest.mark.parametrize(
     ("variables", "expected"),
     [

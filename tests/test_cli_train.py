@@ -168,6 +168,17 @@ def test_workers_train_in_processes(trips, tmp_path):
     assert 0 < document["bill"]["usage"]["wire_bytes"] < document["bill"]["usage"]["raw_bytes"]
 
 
+def test_workers_may_exchange_seldom_and_go_on_without_one(trips, tmp_path):
+    levers = ["--workers", "2", "--solver", "sgd", "--compress", "int8", "--raw-below", "0"]
+    sent = []
+    for every in (1, 4):
+        result = tmp_path / f"{every}.json"
+        more = ("--sync-every", every, "--feedback", "none", "--on-failure", "continue", "--json", result)
+        run("train", trips, "-t", "hours", "--categorical", "by", *levers, *more, "-o", tmp_path / "m")
+        sent.append(read_json(result, "train")["bill"]["usage"]["raw_bytes"])
+    assert sent[1] < sent[0]
+
+
 def test_compression_that_does_not_apply_is_a_note(trips, tmp_path):
     levers = ("--workers", 2, "--compress", "int4", "--categorical", "auto")
     result = run("train", trips, "-t", "hours", *levers, "-o", tmp_path / "m")

@@ -268,6 +268,46 @@ def test_wrong_paths_are_named(rows):
             enet_path(*rows, **arguments)
 
 
+@pytest.mark.parametrize("scale", [1e-300, 1e-200, 1e200, 1e300])
+def test_only_the_ratio_of_weights_counts(rows, scale):
+    x, y = rows[0][:500], rows[1][:500, 0]
+    weight = np.random.default_rng(0).integers(1, 4, len(x)).astype(np.float64)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        plain = ElasticNet(0.1).fit(x, y, weight)
+        np.testing.assert_allclose(ElasticNet(0.1).fit(x, y, scale * weight).coef_, plain.coef_, rtol=1e-5)
+        paths = [enet_path(x, y, n_alphas=5, sample_weight=w).coefs for w in (weight, scale * weight)]
+    np.testing.assert_allclose(*paths, rtol=1e-5, atol=1e-9)
+
+
+@pytest.mark.parametrize(("alpha", "ratio"), [(1e-6, 1.0), (1e-5, 1.0), (1e-5, 0.9), (1e-8, 1.0)])
+@pytest.mark.parametrize("positive", [False, True])
+def test_more_columns_than_rows_and_a_small_penalty_get_to_the_minimum(alpha, ratio, positive):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(100, 300))
+    y = x[:, :5].sum(axis=1) + 0.1 * rng.normal(size=100)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ConvergenceWarning)
+        model = ElasticNet(alpha, l1_ratio=ratio, positive=positive).fit(x, y)
+    assert model.dual_gap_ < 1e-6
+    if alpha == 1e-5:  # scikit-learn takes long for the others
+        best = reference.ElasticNet(alpha, l1_ratio=ratio, positive=positive, tol=1e-6, max_iter=100_000)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            best.fit(x, y)
+        mine, theirs = (objective(x, y, m.coef_, m.intercept_, alpha, ratio) for m in (model, best))
+        assert mine <= theirs * (1 + 1e-5)
+
+
+def test_a_warning_names_what_would_help(monkeypatch):
+    from scrimp.train import lasso
+
+    monkeypatch.setattr(lasso, "ROUNDS", 1)
+    x = np.random.default_rng(0).normal(size=(100, 300))
+    with pytest.warns(ConvergenceWarning, match=r"on the Gram matrix stopped at .*: raise alpha or tol$"):
+        Lasso(1e-6).fit(x, x[:, 0] + x[:, 1] ** 2)
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_the_gap_bounds_the_distance_to_the_minimum(seed):
     rng = np.random.default_rng(seed)

@@ -357,3 +357,21 @@ def test_a_refined_fit_resumes_in_either_part(tmp_path):
     again = LogisticRegression(data_bits=4, tol=1e-6, checkpoint=path).fit(x, y)
     assert whole.coef_.tobytes() == first.coef_.tobytes() == again.coef_.tobytes()
     assert (tmp_path / "state.coarse").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"C": 0}, "C must be a number above 0, got 0"),
+        ({"C": "a"}, "C must be a number above 0, got 'a'"),
+        ({"alpha": "a"}, "alpha must be a number >= 0, got 'a'"),
+        ({"alpha": None}, "alpha must be a number >= 0, got None"),
+        ({"sync_every": "a"}, "sync_every must be a whole number of at least 1, got 'a'"),
+        ({"workers": None}, "workers must be a whole number of at least 1, got None"),
+        ({"compress": 3}, "compress must be a codec, or one .* got 3"),
+        ({"fit_intercept": None}, "fit_intercept must be True or False, got None"),
+    ],
+)
+def test_options_of_another_type_are_named(change, message):
+    with pytest.raises(ValueError, match=message):
+        LogisticRegression(**change).fit(np.eye(4), [0, 1, 0, 1])

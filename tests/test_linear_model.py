@@ -268,6 +268,16 @@ def test_the_choice_of_a_solver_is_told_with_its_reason(rows):
         ({"tol": 0.0}, "tol"),
         ({"tol": "a"}, "tol"),
         ({"solver": "sgd", "compress": ("int8",)}, "compress"),
+        ({"alpha": "a"}, "alpha must be one number >= 0, .* got 'a'"),
+        ({"alpha": None}, "alpha must be one number >= 0, .* got None"),
+        ({"workers": None}, "workers must be a whole number of at least 1, got None"),
+        ({"threads": None}, "threads must be a whole number of at least 0, got None"),
+        ({"sync_every": "a"}, "sync_every must be a whole number of at least 1, got 'a'"),
+        ({"compress": None}, "compress must be a codec, or one .* got None"),
+        ({"compress": 3}, "compress must be a codec, or one .* got 3"),
+        ({"fit_intercept": None}, "fit_intercept must be True or False, got None"),
+        ({"feedback": "foo", "solver": "gram"}, "unknown feedback 'foo'; known: auto, none, ef14, ef21"),
+        ({"feedback": "foo", "solver": "cg"}, "unknown feedback 'foo'"),
     ],
 )
 def test_wrong_options_are_named(rows, change, message):

@@ -206,3 +206,11 @@ def test_rows_rounded_together_have_the_codes_of_rows_rounded_one_by_one(d, roun
     assert np.array_equal(together.codes, singly.codes)
     assert np.array_equal(together.sum_blocks, singly.sum_blocks)
     np.testing.assert_allclose(together.noise, singly.noise, rtol=1e-12)
+
+
+def test_rows_to_dequantize_are_a_slice_or_an_array():
+    Q = QuantizedMatrix.from_array(np.random.default_rng(0).normal(size=(50, 3)), 8)
+    np.testing.assert_array_equal(Q.dequantize([1, 3]), Q.dequantize(slice(1, 4, 2)))
+    for rows in (3, None, "a", [[1]]):
+        with pytest.raises(TypeError, match="rows must be a slice or an array of row numbers, got"):
+            Q.dequantize(rows)

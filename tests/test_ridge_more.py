@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 import sklearn.linear_model as reference
@@ -106,3 +108,12 @@ def test_a_saved_model_keeps_its_penalties(rows, tmp_path):
     again = scrimp.load(tmp_path / "m")
     assert again.get_params() == model.get_params()
     assert again.predict(rows[0]).tobytes() == model.predict(rows[0]).tobytes()
+
+
+def test_weight_in_one_fold_is_refused_in_words():
+    x = np.random.default_rng(0).normal(size=(50, 3))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(ValueError, match="above 0 in at least 2 folds of cross-validation, is in 1"):
+            RidgeCV().fit(x, x[:, 0], np.arange(50) == 7)
+        assert RidgeCV().fit(x, x[:, 0], np.arange(50) < 20).alpha_ == 0.1

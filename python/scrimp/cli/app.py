@@ -8,6 +8,7 @@ import typer
 
 import scrimp
 from scrimp.cli import bench, bill, demo, distill, info, plan, predict, prune, recode, report, train
+from scrimp.cli.launched import meet
 from scrimp.cli.outcome import ending, reporting
 
 app = typer.Typer(
@@ -27,12 +28,16 @@ def _version(wanted: bool) -> None:
 
 
 @app.callback()
+@reporting
 def _root(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and leave.")
     ] = False,
 ) -> None:
     """Train and serve models for less, and see what each lever bought."""
+    if context.invoked_subcommand == "train":
+        meet()
 
 
 for _command in (

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import typer
 
 from scrimp.errors import ScrimpError
 
@@ -48,6 +51,51 @@ def launch() -> Launch:
     return Launch("", 0, 1)
 
 
+class _Waited:
+    """Ends the job of MPI if this rank leaves before it has joined: the others would wait for it for ever."""
+
+    def __init__(self) -> None:
+        self._mpi: Any = None
+
+    def begin(self, mpi: Any) -> None:
+        self._mpi = mpi
+        atexit.register(self.leave, 1)  # after the traceback of a bug
+
+    def leave(self, code: Any) -> None:
+        """Tell how this process ends; it ends here, with all others, unless they have met or `code` is 0."""
+        mpi, self._mpi = self._mpi, None
+        if mpi is not None and code:
+            mpi.COMM_WORLD.Abort(code if isinstance(code, int) else 1)
+
+
+_waited = _Waited()
+leave = _waited.leave
+
+
+def meet() -> None:
+    """Start MPI where it started this process, before anything can fail: only then can a rank end the job."""
+    mine = launch()
+    if mine.size == 1 or mine.launcher == "torchrun":  # which ends all when one fails
+        return
+    try:
+        from mpi4py import MPI
+    except (ImportError, RuntimeError) as error:  # RuntimeError: mpi4py finds no MPI library
+        raise _missing(mine, "mpi") from error
+    _waited.begin(MPI)
+    size = MPI.COMM_WORLD.Get_size()
+    if size != mine.size:
+        raise ScrimpError(f"{mine.launcher} started {mine.size} ranks, mpi4py sees {size}: not the same MPI")
+
+
+def alone(command: str) -> None:
+    """Refuse a command that would run, and write its results, once for every rank."""
+    mine = launch()
+    if mine.size > 1:
+        raise typer.BadParameter(
+            f"{command} runs in one process, {mine.launcher} started {mine.size}: start it by itself"
+        )
+
+
 @contextmanager
 def joined() -> Iterator[Launch]:
     """Join the other ranks, if there are any: fits inside the block run on all of them."""
@@ -86,14 +134,8 @@ def _torch(mine: Launch) -> Iterator[Comm]:
 def _mpi(mine: Launch) -> Iterator[Comm]:
     from scrimp.comm import from_mpi
 
-    try:
-        comm = from_mpi(timeout=TIMEOUT_S)
-    except (ImportError, RuntimeError) as error:  # RuntimeError: mpi4py finds no MPI library
-        raise _missing(mine, "mpi") from error
-    if comm.size != mine.size:
-        raise ScrimpError(
-            f"{mine.launcher} started {mine.size} ranks, mpi4py sees {comm.size}: not the same MPI"
-        )
+    comm = from_mpi(timeout=TIMEOUT_S)
+    leave(0)  # from here on the communicator tells the others
     yield comm
 
 

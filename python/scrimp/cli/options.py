@@ -65,6 +65,23 @@ def budget(prices: Prices, **limits: float | None) -> Budget | None:
         raise typer.BadParameter(str(error)) from error
 
 
+def check_solver(task: str, settings: dict[str, Any]) -> None:
+    """Refuse a solver that the task does not have, or that cannot do what the levers ask for."""
+    from scrimp.linear_model.choice import choose_gradient_solver, choose_solver
+
+    solver, every = settings.get("solver", "auto"), settings.get("sync_every", 1)
+    shard = settings.get("shard", "rows")
+    try:
+        if task == "classification":
+            choose_gradient_solver(solver, every)
+        else:
+            choose_solver(solver, 1, 1, settings.get("compress", "raw"), shard, every)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    if shard == "zero" and (every > 1 or settings.get("on_failure") == "continue"):
+        raise typer.BadParameter("--shard zero allows no --sync-every above 1, no --on-failure continue")
+
+
 def one_of(*choices: str) -> Callable[[str], str]:
     """Check that a word is one of a few."""
 
@@ -146,6 +163,27 @@ CompressWeights = Annotated[
 Shard = Annotated[
     str,
     _option("rows|zero", "zero: shard weights, too.", parser=one_of("rows", "zero"), rich_help_panel=LEVERS),
+]
+SyncEvery = Annotated[
+    int, _option("N", "Exchange weights every N steps of sgd.", min=1, rich_help_panel=LEVERS)
+]
+Feedback = Annotated[
+    str,
+    _option(
+        "auto|none|ef14|ef21",
+        "What becomes of what --compress dropped.",
+        parser=one_of("auto", "none", "ef14", "ef21"),
+        rich_help_panel=LEVERS,
+    ),
+]
+OnFailure = Annotated[
+    str,
+    _option(
+        "raise|continue",
+        "When a worker is lost: fail, or go on without it.",
+        parser=one_of("raise", "continue"),
+        rich_help_panel=LEVERS,
+    ),
 ]
 
 MaxUsd = Annotated[float | None, _option("X", "Stop before it costs more dollars.", rich_help_panel=LIMITS)]

@@ -16,7 +16,7 @@ import typer
 
 import scrimp
 from scrimp.atomic import check_writable, replacing
-from scrimp.cli.launched import launch
+from scrimp.cli.launched import launch, leave
 from scrimp.errors import BudgetExceeded, InputError, ScrimpError
 
 if TYPE_CHECKING:
@@ -78,6 +78,7 @@ def ending() -> Iterator[None]:
             typer.echo(f"error: {_with_path(error)}", err=True)
         code = code or FAILED
     signal.signal(signal.SIGINT, lambda _signal, _frame: _interrupted())
+    leave(code)
     sys.exit(code)
 
 

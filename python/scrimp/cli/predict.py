@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from scrimp.cli.launched import alone
 from scrimp.cli.options import JsonFile, Missing, ModelFile, Out, TrainingFile
 from scrimp.cli.outcome import check_outputs, console, hint, progress, write_json
 from scrimp.cli.quantized_data import SUFFIX, evaluate_data, predict_data
@@ -29,6 +30,7 @@ def predict(model: ModelFile, data: TrainingFile, out: Out, json_file: JsonFile 
     from scrimp.cli.tabular import TabularModel
     from scrimp.cost import Meter
 
+    alone("predict")
     check_outputs(out, json_file, inputs=[model, data])
     if out.suffix not in (".csv", ".npy"):
         raise InputError(f"cannot tell the format of {out}; known: .csv .npy")
@@ -75,6 +77,7 @@ def evaluate(
     from scrimp.cli.tabular import TabularModel
     from scrimp.data import read_table
 
+    alone("evaluate")
     check_outputs(json_file, inputs=[model, data])
     fitted = TabularModel.load(model)
     if data.suffix == SUFFIX:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from scrimp.cli.options import check_solver
 from scrimp.data import Table, TableEncoder, held_out_split, read_table
 from scrimp.errors import InputError
 
@@ -156,6 +157,7 @@ def estimator(task: str, alpha: float, settings: dict[str, Any]) -> Any:
     """Make the estimator; settings that are None keep its own defaults."""
     from scrimp import linear_model
 
+    check_solver(task, settings)
     name = "LogisticRegression" if task == "classification" else "Ridge"
     given = {key: value for key, value in settings.items() if value is not None}
     return getattr(linear_model, name)(alpha=alpha, **given)

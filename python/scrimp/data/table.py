@@ -211,7 +211,7 @@ def plain(values: Column, name: str, where: str) -> Column:
 
 
 def _plain_objects(values: Column, name: str, where: str) -> Column:
-    missing = np.fromiter((v is None or v != v for v in values), bool, len(values))
+    missing = np.fromiter(map(_is_missing, values), bool, len(values))
     present = values[~missing]
     if all(isinstance(v, str) for v in present):
         out = values.copy()
@@ -220,6 +220,11 @@ def _plain_objects(values: Column, name: str, where: str) -> Column:
     if all(isinstance(v, int | float | np.number | np.bool_) for v in present):
         return np.array([np.nan if gone else v for v, gone in zip(values, missing, strict=True)], np.float64)
     kinds = sorted({type(v).__name__ for v in present})
-    raise InputError(
-        f"{where}: column {name!r} holds {' and '.join(kinds)}, expected numbers or text, not both"
-    )
+    wish = "one number or text a row" if len(kinds) == 1 else "numbers or text, not both"
+    raise InputError(f"{where}: column {name!r} holds {' and '.join(kinds)}, expected {wish}")
+
+
+def _is_missing(value: Any) -> bool:
+    """Whether a value is None or NaN; a list, which may hold some, is neither."""
+    differs = value != value
+    return value is None or (isinstance(differs, bool | np.bool_) and bool(differs))

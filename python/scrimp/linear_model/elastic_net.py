@@ -112,7 +112,7 @@ class SparseLeastSquares(LeastSquares):
         """
         started = time.perf_counter()
         known = known_before(self, init)
-        inputs = training_rows(self, X, y, sample_weight)
+        inputs = near_one(training_rows(self, X, y, sample_weight))
         self._check_options()
         check_columns(inputs.X, DOUBLE_SIZES)
         check_targets(inputs.y, DOUBLE_SIZES)
@@ -130,9 +130,11 @@ class SparseLeastSquares(LeastSquares):
             solution, usage = on_ranks(solve_sparse, args, workers=self.workers, on_failure=self.on_failure)
         self.dual_gap_ = solution.error
         if solution.error > self.tol:
-            text = f"stopped after {solution.n_iter} passes at a relative duality gap of {solution.error:.1e}"
-            hint = f"above tol={self.tol:g}: raise max_iter or alpha"
-            warnings.warn(f"{text}, {hint}", ConvergenceWarning, stacklevel=2)
+            gap = f"a relative duality gap of {solution.error:.1e}, above tol={self.tol:g}"
+            text = f"stopped after {solution.n_iter} passes at {gap}: raise max_iter or alpha"
+            if choice.solver == "gram":  # whose rounds have no option
+                text = f"coordinate descent on the Gram matrix stopped at {gap}: raise alpha or tol"
+            warnings.warn(text, ConvergenceWarning, stacklevel=2)
         self._finish(solution, inputs, f"{choice.solver}: {choice.reason}", usage)
         return self
 
@@ -180,6 +182,17 @@ class SparseLeastSquares(LeastSquares):
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float | np.number) and not isinstance(value, bool)
+
+
+def near_one(inputs: Inputs) -> Inputs:
+    """Divide the weights by a power of two, which changes no digit, so that sums neither vanish nor overflow.
+
+    The objective is a weighted mean and does not change.
+    """
+    if inputs.weight is None:
+        return inputs
+    _, exponent = np.frexp(inputs.weight.max())
+    return inputs._replace(weight=np.ldexp(inputs.weight, -exponent))
 
 
 def total_weight(inputs: Inputs) -> float:

@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import _check_sample_weight, check_array, column_or_1d, validate_data
+from sklearn.utils.validation import _check_sample_weight, check_array, column_or_1d
 
 from scrimp.errors import InputError
+from scrimp.linear_model.frames import validated
 from scrimp.matrix import QuantizedMatrix, column_ranges
 from scrimp.matrix.ranges import LARGEST
 
@@ -75,7 +76,7 @@ def training_rows(
         if len(targets) != rows.shape[0]:
             raise ValueError(f"y must have {rows.shape[0]} rows like X, got {len(targets)}")
     else:
-        rows, targets = validate_data(
+        rows, targets = validated(
             estimator,
             X,
             y,
@@ -150,7 +151,7 @@ def _labelled(estimator: Any, X: Any, y: Any, reset: bool) -> tuple[Any, NDArray
     else:
         finite = not is_unseen(X)
         types = _kept_types(X)
-        rows, labels = validate_data(estimator, X, y, reset=reset, dtype=types, ensure_all_finite=finite)
+        rows, labels = validated(estimator, X, y, reset=reset, dtype=types, ensure_all_finite=finite)
         check_unseen(rows)
     check_classification_targets(labels)
     return rows, column_or_1d(labels, warn=True)
@@ -210,7 +211,7 @@ def prediction_rows(estimator: Any, X: Any, *, reset: bool = False) -> Any:
     if is_codes(X):
         return code_rows(estimator, X, reset=reset)
     known = not _is_bfloat16(X)
-    rows = validate_data(estimator, X, reset=reset, dtype=_kept_types(X), ensure_all_finite=known)
+    rows = validated(estimator, X, reset=reset, dtype=_kept_types(X), ensure_all_finite=known)
     if not known:
         check_unseen(rows)
     return rows

@@ -25,6 +25,7 @@ from scrimp.linear_model.inputs import (
     prediction_rows,
     training_rows,
 )
+from scrimp.linear_model.option_types import check_types
 from scrimp.linear_model.persistence import Persistent
 from scrimp.linear_model.transfer import Known, for_rows, known_before
 from scrimp.matrix import QuantizedMatrix
@@ -48,6 +49,10 @@ class LeastSquares(GradientFit, Persistent, MultiOutputMixin, RegressorMixin, Ba
         """Return the penalty of each of k outputs."""
         raise NotImplementedError
 
+    def _check_options(self) -> None:
+        check_types(self)
+        super()._check_options()
+
     def fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None, *, init: Any = None) -> Self:
         """Fit to rows.
 
@@ -70,8 +75,8 @@ class LeastSquares(GradientFit, Persistent, MultiOutputMixin, RegressorMixin, Ba
         started = time.perf_counter()
         known = known_before(self, init)
         inputs = training_rows(self, X, y, sample_weight, as_they_are=True)
-        alpha = self._alpha(inputs.y.shape[1])
         self._check_options()
+        alpha = self._alpha(inputs.y.shape[1])
         n, d = inputs.X.shape
         k = len(alpha)
         choice = choose_solver(self.solver, n, d, self.compress, self.shard, self.sync_every, k)

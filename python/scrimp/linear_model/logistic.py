@@ -17,6 +17,7 @@ from scrimp.linear_model.choice import choose_gradient_solver, choose_sparse_sol
 from scrimp.linear_model.docs import with_options
 from scrimp.linear_model.gradient_fit import Found, GradientFit, is_narrow
 from scrimp.linear_model.inputs import Inputs, Labels, prediction_rows, training_labels
+from scrimp.linear_model.option_types import check_types, is_number
 from scrimp.linear_model.persistence import Persistent
 from scrimp.linear_model.sparse_fit import fit_sparse_logistic
 from scrimp.linear_model.transfer import Known, for_rows, known_before
@@ -26,6 +27,10 @@ class Classifier(GradientFit, Persistent, ClassifierMixin, BaseEstimator):  # ty
     """Linear classifiers by logistic loss (two classes) or softmax (more)."""
 
     FITTED = ("solver_", "n_iter_", "n_features_in_")
+
+    def _check_options(self) -> None:
+        check_types(self)
+        super()._check_options()
 
     def _fit_labels(
         self, labels: Labels, alpha: float, solver: str, reason: str, known: Known | None = None
@@ -201,11 +206,12 @@ class LogisticRegression(Classifier):
         self
         """
         known = known_before(self, init)
+        self._check_options()
+        if self.C is not None and not (is_number(self.C) and self.C > 0):
+            raise ValueError(f"C must be a number above 0, got {self.C!r}")
         alpha = self.alpha if self.C is None else 1 / self.C
-        if not 0 <= alpha < np.inf:
-            raise ValueError(
-                f"alpha must be a number >= 0, and C above 0, got alpha={self.alpha!r}, C={self.C!r}"
-            )
+        if not (is_number(alpha) and alpha >= 0):
+            raise ValueError(f"alpha must be a number >= 0, got {alpha!r}")
         if not (isinstance(self.l1_ratio, int | float | np.number) and 0 <= self.l1_ratio <= 1):
             raise ValueError(f"l1_ratio must be a number in 0 … 1, got {self.l1_ratio!r}")
         labels = training_labels(self, X, y, sample_weight, self.class_weight)

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 
 from scrimp.comm import single
-from scrimp.linear_model.elastic_net import total_weight
+from scrimp.linear_model.elastic_net import near_one, total_weight
 from scrimp.linear_model.inputs import training_rows
 from scrimp.train.equations import NormalOptions
 from scrimp.train.lasso import Penalty
@@ -113,7 +113,7 @@ def enet_path(
     >>> path.coefs.round(3).tolist()
     [[1.5, 2.7], [0.0, 0.7], [0.0, 0.0]]
     """
-    inputs = training_rows(BaseEstimator(), X, y, sample_weight)
+    inputs = near_one(training_rows(BaseEstimator(), X, y, sample_weight))
     if not (isinstance(l1_ratio, Real) and 0 <= l1_ratio <= 1):
         raise ValueError(f"l1_ratio must be a number in 0 … 1, got {l1_ratio!r}")
     total, k = total_weight(inputs), inputs.y.shape[1]

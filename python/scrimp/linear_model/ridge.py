@@ -159,7 +159,10 @@ class Ridge(OnlineLeastSquares):
         self.verbose = verbose
 
     def _alpha(self, k: int) -> NDArray[np.float64]:
-        alpha = np.asarray(self.alpha, np.float64)
+        try:
+            alpha = np.asarray(np.nan if self.alpha is None else self.alpha, np.float64)
+        except (TypeError, ValueError):  # words
+            alpha = np.asarray(np.nan)
         if (
             alpha.ndim > 1
             or alpha.size not in (1, k)

@@ -166,17 +166,21 @@ class QuantizedMatrix:
         weight = TreeSum.from_leaves(self.weight_blocks[:, None], 0).total()
         return np.asarray(TreeSum.from_leaves(self.sum_blocks, 0).total() / weight)
 
-    def dequantize(self, rows: slice = slice(None), *, threads: int = 0) -> NDArray[np.float32]:
+    def dequantize(
+        self, rows: slice | NDArray[Any] = slice(None), *, threads: int = 0
+    ) -> NDArray[np.float32]:
         """Give rows as float32: offset + scale·code, rounded once.
 
         Parameters
         ----------
-        rows : slice
+        rows : slice or array of row numbers
             Which rows.
         threads : int
             0 chooses by size.
         """
-        codes = np.ascontiguousarray(self.codes[rows])
+        if not isinstance(rows, slice) and np.ndim(rows) != 1:
+            raise TypeError(f"rows must be a slice or an array of row numbers, got {rows!r}")
+        codes = np.ascontiguousarray(self.codes[rows if isinstance(rows, slice) else np.asarray(rows)])
         out = np.empty((len(codes), self.shape[1]), np.float32)
         _core.dequantize_rows(codes, self.bits, self.scale, self.offset, out, threads)
         return out

@@ -85,10 +85,15 @@ def cross_validate(
     bounds = [pair for pair in shard_bounds(len(y), folds, block) if pair[0] < pair[1]]
     if len(bounds) < 2:
         raise ValueError(f"cross-validation needs at least 2 folds of rows, got n_samples = {len(y)}")
+    if weight is not None:
+        bounds = [(begin, end) for begin, end in bounds if weight[begin:end].any()]
+        if len(bounds) < 2:
+            raise ValueError(
+                f"sample_weight must be above 0 in at least 2 folds of cross-validation, is in {len(bounds)}"
+            )
     with one_thread():
         parts = [_moments(comm, X, y, weight, begin, end, options) for begin, end in bounds]
         parts = parts if options.fit_intercept else [part.about_zero() for part in parts]
-        parts = [part for part in parts if part.n > 0]
         errors = np.zeros(len(alphas))
         for i, held_out in enumerate(parts):
             rest = Moments.sum([part for j, part in enumerate(parts) if j != i])
