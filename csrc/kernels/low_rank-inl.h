@@ -64,33 +64,41 @@ inline bool row_is_finite(const float* x, std::size_t n) {
   return !any;
 }
 
-// One row with a rank known to the compiler. q is read twice: of higher ranks it would not stay in the registers.
+// Ranks up to kKnownRank are known to the compiler; 0 stands for the others.
+constexpr std::size_t kKnownRank = 4;
+
+template <std::size_t kRank>
+inline std::size_t rank_of(const LowRankRun& run) { return kRank ? kRank : run.rank; }
+
+// One row. q is read twice: it would not stay in the registers.
 template <std::size_t kRank>
 void project_row(const LowRankRun& run, std::size_t row) {
-  const float *g = run.g + row * run.columns, *p = run.p + row * kRank, *q = run.q;
-  float *m = run.m + row * run.columns, *out = run.p_out + row * kRank;
-  Lanes sum[kRank];
-#pragma GCC unroll 16
-  for (std::size_t k = 0; k < kRank; ++k) sum[k] = Lanes::zero();
+  const std::size_t rank = rank_of<kRank>(run);
+  const float *g = run.g + row * run.columns, *p = run.p + row * rank, *q = run.q;
+  float *m = run.m + row * run.columns, *out = run.p_out + row * rank;
+  Lanes sum[kRank ? kRank : kLargestRank];
+#pragma GCC unroll 4
+  for (std::size_t k = 0; k < rank; ++k) sum[k] = Lanes::zero();
   for_lanes(0, run.columns, [&](auto lanes, std::size_t j) {
     Lanes value = lanes.load(m + j);
-#pragma GCC unroll 16
-    for (std::size_t k = 0; k < kRank; ++k) value = value - lanes.load(q + k * run.columns + j) * Lanes::all(p[k]);
+#pragma GCC unroll 4
+    for (std::size_t k = 0; k < rank; ++k) value = value - lanes.load(q + k * run.columns + j) * Lanes::all(p[k]);
     value = value + lanes.load(g + j);
     lanes.store(value, m + j);
-#pragma GCC unroll 16
-    for (std::size_t k = 0; k < kRank; ++k) sum[k] = sum[k] + value * lanes.load(q + k * run.columns + j);
+#pragma GCC unroll 4
+    for (std::size_t k = 0; k < rank; ++k) sum[k] = sum[k] + value * lanes.load(q + k * run.columns + j);
   });
-  for (std::size_t k = 0; k < kRank; ++k) out[k] = sum_of_lanes(sum[k]);
+  for (std::size_t k = 0; k < rank; ++k) out[k] = sum_of_lanes(sum[k]);
 }
 
 template <std::size_t kRank>
 void project_rows(const LowRankRun& run) {
+  const std::size_t rank = rank_of<kRank>(run);
   for (std::size_t row = run.begin; row < run.end; ++row) {
     if (row_is_finite(run.g + row * run.columns, run.columns)) {
       project_row<kRank>(run, row);
     } else {
-      for (std::size_t k = 0; k < kRank; ++k) run.p_out[row * kRank + k] = __builtin_nanf("");
+      for (std::size_t k = 0; k < rank; ++k) run.p_out[row * rank + k] = __builtin_nanf("");
     }
   }
 }
@@ -98,17 +106,18 @@ void project_rows(const LowRankRun& run) {
 // q_out[first, last) += the rows' part; kRows rows, which share its loads and stores.
 template <std::size_t kRank, std::size_t kRows>
 void fold_rows(const LowRankRun& run, std::size_t row, std::size_t first, std::size_t last) {
-  const float *m = run.m + row * run.columns, *p = run.p + row * kRank;
+  const std::size_t rank = rank_of<kRank>(run);
+  const float *m = run.m + row * run.columns, *p = run.p + row * rank;
   for_lanes(first, last, [&](auto lanes, std::size_t j) {
     Lanes value[kRows];
 #pragma GCC unroll 8
     for (std::size_t r = 0; r < kRows; ++r) value[r] = lanes.load(m + r * run.columns + j);
-#pragma GCC unroll 16
-    for (std::size_t k = 0; k < kRank; ++k) {
+#pragma GCC unroll 4
+    for (std::size_t k = 0; k < rank; ++k) {
       float* out = run.q_out + k * run.columns + j;
       Lanes sum = lanes.load(out);
 #pragma GCC unroll 8
-      for (std::size_t r = 0; r < kRows; ++r) sum = sum + value[r] * Lanes::all(p[r * kRank + k]);
+      for (std::size_t r = 0; r < kRows; ++r) sum = sum + value[r] * Lanes::all(p[r * rank + k]);
       lanes.store(sum, out);
     }
   });
@@ -117,10 +126,11 @@ void fold_rows(const LowRankRun& run, std::size_t row, std::size_t first, std::s
 template <std::size_t kRank>
 void fold_columns(const LowRankRun& run) {
   constexpr std::size_t kRows = 4;
-  constexpr std::size_t kPanel = kPanelNbytes / sizeof(float) / kRank;  // long runs: a page is fetched ahead as one
-  for (std::size_t first = run.begin; first < run.end; first += kPanel) {
-    const std::size_t last = first + kPanel < run.end ? first + kPanel : run.end;
-    for (std::size_t k = 0; k < kRank; ++k) memset(run.q_out + k * run.columns + first, 0, (last - first) * sizeof(float));
+  const std::size_t rank = rank_of<kRank>(run);
+  const std::size_t panel = kPanelNbytes / sizeof(float) / rank;  // long runs: a page is fetched ahead as one
+  for (std::size_t first = run.begin; first < run.end; first += panel) {
+    const std::size_t last = first + panel < run.end ? first + panel : run.end;
+    for (std::size_t k = 0; k < rank; ++k) memset(run.q_out + k * run.columns + first, 0, (last - first) * sizeof(float));
     std::size_t row = 0;
     for (; row + kRows <= run.rows; row += kRows) fold_rows<kRank, kRows>(run, row, first, last);
     for (; row < run.rows; ++row) fold_rows<kRank, 1>(run, row, first, last);
@@ -134,15 +144,16 @@ inline void store_past_caches(float* to, const Lanes& value) {
 
 template <std::size_t kRank>
 void expand_rows(const LowRankRun& run) {
+  const std::size_t rank = rank_of<kRank>(run);
   for (std::size_t row = run.begin; row < run.end; ++row) {
     float* g = run.g + row * run.columns;
-    const float* p = run.p + row * kRank;
+    const float* p = run.p + row * rank;
     // Narrower registers fill lines too slowly: on Zen 3 both ways take as long.
     const bool aligned = kNativeBytes == 64 && reinterpret_cast<std::uintptr_t>(g) % 64 == 0;
     for_lanes(0, run.columns, [&](auto lanes, std::size_t j) {
       Lanes sum = lanes.load(run.q + j) * Lanes::all(p[0]);
-#pragma GCC unroll 16
-      for (std::size_t k = 1; k < kRank; ++k) sum = sum + lanes.load(run.q + k * run.columns + j) * Lanes::all(p[k]);
+#pragma GCC unroll 4
+      for (std::size_t k = 1; k < rank; ++k) sum = sum + lanes.load(run.q + k * run.columns + j) * Lanes::all(p[k]);
       if (decltype(lanes)::kAll && aligned) store_past_caches(g + j, sum);
       else lanes.store(sum, g + j);
     });
@@ -153,7 +164,8 @@ void expand_rows(const LowRankRun& run) {
 template <std::size_t kRank = 1, class Body>
 inline void with_rank(std::size_t rank, Body body) {
   if (rank == kRank) return body.template operator()<kRank>();
-  if constexpr (kRank < kLargestRank) with_rank<kRank + 1>(rank, body);
+  if constexpr (kRank < kKnownRank) with_rank<kRank + 1>(rank, body);
+  else body.template operator()<0>();
 }
 
 struct Project {
