@@ -16,7 +16,7 @@ import scrimp
 from scrimp.comm import Comm
 
 torch = pytest.importorskip("torch")
-pytestmark = pytest.mark.peers
+pytestmark = [pytest.mark.peers, pytest.mark.timeout(400)]  # four processes that train on two cores
 
 STEPS = 400  # until the loss has settled: feedback delays what one bit cannot carry
 METHODS: dict[str, dict[str, Any]] = {
