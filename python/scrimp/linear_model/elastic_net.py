@@ -15,6 +15,7 @@ from scrimp.cost import Budget
 from scrimp.linear_model.choice import GRAM_COLUMNS, Choice
 from scrimp.linear_model.inputs import DOUBLE_SIZES, Inputs, check_columns, check_targets, training_rows
 from scrimp.linear_model.least_squares import LeastSquares
+from scrimp.linear_model.option_types import is_number
 from scrimp.linear_model.transfer import known_before
 from scrimp.train.equations import NormalOptions
 from scrimp.train.lasso import Penalty
@@ -170,18 +171,14 @@ class SparseLeastSquares(LeastSquares):
 
     def _penalty(self, inputs: Inputs) -> Penalty:
         ratio = self._ratio()
-        if not (_is_number(self.alpha) and 0 < self.alpha < np.inf):
+        if not (is_number(self.alpha) and self.alpha > 0):
             hint = "LinearRegression has no penalty"
             raise ValueError(f"alpha must be a number above 0, got {self.alpha!r}; {hint}")
-        if not (_is_number(ratio) and 0 <= ratio <= 1):
+        if not (is_number(ratio) and 0 <= ratio <= 1):
             raise ValueError(f"l1_ratio must be a number in 0 … 1, got {ratio!r}")
         total = total_weight(inputs)
         ones = np.full(inputs.y.shape[1], self.alpha * total)
         return Penalty(ones * ratio, ones * (1 - ratio), bool(self.positive))
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float | np.number) and not isinstance(value, bool)
 
 
 def near_one(inputs: Inputs) -> Inputs:

@@ -23,6 +23,7 @@ from scrimp.linear_model.inputs import (
     check_columns,
     check_targets,
 )
+from scrimp.linear_model.option_types import check_types
 from scrimp.linear_model.transfer import Known
 from scrimp.linear_model.weights import Coefficients
 from scrimp.matrix import NibblePlanes, QuantizedMatrix, product
@@ -54,9 +55,6 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "refine": ("auto", False),
     "nesterov": (False, True),
 }
-# Options that count something, and the least that each may be; None where an option has a default of its own.
-COUNTS = {"workers": 1, "threads": 0, "batch_size": 1, "sync_every": 1, "raw_below": 0, "max_iter": 1}
-
 
 def _sizes(few: Any, rows: Any) -> str:
     """Say what a pass reads, where passes read rows of several sizes."""
@@ -125,6 +123,7 @@ class GradientFit:
     """Estimators whose options are those of `minimize` and of the rows."""
 
     def _check_options(self: Any) -> None:
+        check_types(self)
         for name, usual in CHOICES.items():
             known = (*usual, PLANES) if name == "data_bits" and self._takes_planes() else usual
             value = getattr(self, name, known[0])
@@ -133,10 +132,6 @@ class GradientFit:
                 raise ValueError(f"data_bits={PLANES!r} is for solver='lbfgs' of {who}")
             if not any(value == one and type(value) is type(one) for one in known):
                 raise ValueError(f"{name} must be one of {', '.join(map(repr, known))}, got {value!r}")
-        for name, least in COUNTS.items():
-            value = getattr(self, name, None)
-            if value is not None and not (isinstance(value, int | np.integer) and value >= least):
-                raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
         momentum, rate = getattr(self, "momentum", 0.0), getattr(self, "learning_rate", "auto")
         if not (isinstance(momentum, int | float | np.number) and 0 <= momentum < 1):
             raise ValueError(f"momentum must be at least 0 and below 1, got {momentum!r}")

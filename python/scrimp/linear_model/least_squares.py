@@ -25,7 +25,6 @@ from scrimp.linear_model.inputs import (
     prediction_rows,
     training_rows,
 )
-from scrimp.linear_model.option_types import check_types
 from scrimp.linear_model.persistence import Persistent
 from scrimp.linear_model.transfer import Known, for_rows, known_before
 from scrimp.matrix import QuantizedMatrix
@@ -48,10 +47,6 @@ class LeastSquares(GradientFit, Persistent, MultiOutputMixin, RegressorMixin, Ba
     def _alpha(self, k: int) -> NDArray[np.float64]:
         """Return the penalty of each of k outputs."""
         raise NotImplementedError
-
-    def _check_options(self) -> None:
-        check_types(self)
-        super()._check_options()
 
     def fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None, *, init: Any = None) -> Self:
         """Fit to rows.

@@ -17,7 +17,7 @@ from scrimp.linear_model.choice import choose_gradient_solver, choose_sparse_sol
 from scrimp.linear_model.docs import with_options
 from scrimp.linear_model.gradient_fit import Found, GradientFit, is_narrow
 from scrimp.linear_model.inputs import Inputs, Labels, prediction_rows, training_labels
-from scrimp.linear_model.option_types import check_types, is_number
+from scrimp.linear_model.option_types import is_number
 from scrimp.linear_model.persistence import Persistent
 from scrimp.linear_model.sparse_fit import fit_sparse_logistic
 from scrimp.linear_model.transfer import Known, for_rows, known_before
@@ -27,10 +27,6 @@ class Classifier(GradientFit, Persistent, ClassifierMixin, BaseEstimator):  # ty
     """Linear classifiers by logistic loss (two classes) or softmax (more)."""
 
     FITTED = ("solver_", "n_iter_", "n_features_in_")
-
-    def _check_options(self) -> None:
-        check_types(self)
-        super()._check_options()
 
     def _fit_labels(
         self, labels: Labels, alpha: float, solver: str, reason: str, known: Known | None = None

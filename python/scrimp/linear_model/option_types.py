@@ -6,13 +6,8 @@ from typing import Any
 
 import numpy as np
 
-NEEDED = {
-    "workers": 1,
-    "threads": 0,
-    "batch_size": 1,
-    "sync_every": 1,
-    "raw_below": 0,
-}  # and the least of each
+# Options that count something, and the least that each may be; of max_iter, None stands for a default.
+COUNTS = {"workers": 1, "threads": 0, "batch_size": 1, "sync_every": 1, "raw_below": 0, "max_iter": 1}
 FLAGS = ("fit_intercept", "warm_start", "positive")
 WORDS = {"shard": ("rows", "zero", "features"), "feedback": ("auto", "none", "ef14", "ef21")}
 
@@ -28,8 +23,10 @@ def check_types(model: Any) -> None:
     ValueError: threads must be a whole number of at least 0, got None
     """
     options = vars(model)
-    for name, least in NEEDED.items():
+    for name, least in COUNTS.items():
         value = options.get(name, least)
+        if name == "max_iter" and value is None:
+            continue
         if not (isinstance(value, int | np.integer) and value >= least):
             raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
     for name in FLAGS:

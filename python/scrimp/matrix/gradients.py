@@ -92,18 +92,14 @@ class Source:
 
     def sum_leaves(self, width: int, fill: Callable[[slice, slice, NDArray[np.float64]], None]) -> TreeSum:
         """Merge leaf sums that `fill(rows, leaves, out)` writes, a bounded number at a time."""
-        if 0 < self.n <= LEAF_ROWS and not self.first_row % LEAF_ROWS:  # a mini-batch: nothing to merge
-            leaf = np.empty((1, width))
-            fill(slice(0, self.n), slice(0, 1), leaf)
-            return TreeSum(width, {(0, leaf_number(self.first_row)): leaf[0]})
-        parts = [TreeSum(width, {})]
+        parts: list[TreeSum] = []
         for rows in self.batches(_BATCH_BYTES // (8 * max(width, 1))):
             first, last = rows.start // LEAF_ROWS, n_leaves(rows.stop)
             out = np.empty((last - first, width))
             fill(rows, slice(first, last), out)
             parts.append(TreeSum.from_leaves(out, leaf_number(self.first_row) + first))
-            parts = [TreeSum.merge(parts)]
-        return parts[0]
+            parts = [TreeSum.merge(parts)] if len(parts) > 1 else parts  # a mini-batch has nothing to merge
+        return parts[0] if parts else TreeSum(width, {})
 
 
 def loss_names() -> list[str]:

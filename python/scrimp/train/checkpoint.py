@@ -118,9 +118,10 @@ def fingerprint(*arrays: Any) -> str:
         matrix = getattr(a, "matrix", a)  # rows of a QuantizedMatrix
         values = np.asarray(getattr(matrix, "codes", matrix))
         digest = crc32c(f"{values.shape}{values.dtype}".encode(), digest)
-        if values.ndim and FileRows.of(values) is not None:
+        values = np.atleast_1d(values)
+        if FileRows.of(values) is not None:
             values = values[:: max(1, len(values) // 256)]
-        step = max(1, _AT_ONCE // max(1, values[:1].nbytes)) if values.ndim else 1
-        for part in (values[i : i + step] for i in range(0, len(values), step)) if values.ndim else [values]:
-            digest = crc32c(np.ascontiguousarray(part).tobytes(), digest)
+        step = max(1, _AT_ONCE // max(1, values[:1].nbytes))
+        for i in range(0, len(values), step):
+            digest = crc32c(np.ascontiguousarray(values[i : i + step]).reshape(-1).view(np.uint8), digest)
     return f"{digest:08x}"

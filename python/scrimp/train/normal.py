@@ -95,8 +95,8 @@ def solve_normal(
         if fits_one_leaf(X, options):
             return _in_one_leaf(X, y, sample_weight, options)
         rows = SharedRows(comm, X, y, sample_weight, options.seed, options.threads)
-        problem = {} if run.checkpoint is None else identity(X, y, sample_weight, options)
-        replay = Replay(run.checkpoint if comm.rank == 0 else None, problem)
+        path = run.checkpoint if comm.rank == 0 else None  # nobody else solves
+        replay = Replay(path, identity(X, y, sample_weight, options) if path is not None else {})
         watch = Watch(comm, run.budget, replay.spent_before, run.started)
         questions = _solve(rows, options) if comm.rank == 0 else None
         return converse(rows, questions, replay, watch, run)

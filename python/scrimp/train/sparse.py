@@ -89,13 +89,14 @@ def solve_sparse(
     with one_thread():
         rows = SharedRows(comm, X, y, sample_weight, options.seed, options.threads)
         facts: dict[str, Any] = {}
-        if run.checkpoint is not None:
+        path = run.checkpoint if comm.rank == 0 else None  # nobody else solves
+        if path is not None:
             penalty = problem.penalty
             facts = identity(X, y, sample_weight, options) | {
                 "penalty": fingerprint(penalty.l1, penalty.l2, problem.start),
                 "positive": penalty.positive,
             }
-        replay = Replay(run.checkpoint if comm.rank == 0 else None, facts)
+        replay = Replay(path, facts)
         watch = Watch(comm, run.budget, replay.spent_before, run.started)
         questions = _solve(rows, problem) if comm.rank == 0 else None
         return converse(rows, questions, replay, watch, run)

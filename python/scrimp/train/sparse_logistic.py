@@ -112,8 +112,8 @@ def solve_sparse_logistic(
     run = run or RunOptions()
     with one_thread():
         rows = SharedRows(comm, X, y, sample_weight, problem.seed, problem.threads)
-        facts = {} if run.checkpoint is None else _identity(X, y, sample_weight, problem)
-        replay = Replay(run.checkpoint if comm.rank == 0 else None, facts)
+        path = run.checkpoint if comm.rank == 0 else None  # nobody else solves
+        replay = Replay(path, _identity(X, y, sample_weight, problem) if path is not None else {})
         watch = Watch(comm, run.budget, replay.spent_before, run.started)
         questions = _solve(X, y, sample_weight, problem) if comm.rank == 0 else None
         return converse(rows, questions, replay, watch, run)
