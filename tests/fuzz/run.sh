@@ -13,14 +13,7 @@ if python -c 'import numpy, pybind11, safetensors' 2>/dev/null; then
   options=(-DSCRIMP_PYTHON=ON "-Dpybind11_DIR=$(python -m pybind11 --cmakedir)")
   targets+=(_core)
 fi
-if [ -z "${SCRIMP_ISA:-}" ] && [ "$(uname -m)" = x86_64 ]; then
-  flags=" $(grep -m1 ^flags /proc/cpuinfo) "
-  SCRIMP_ISA=v2
-  [[ $flags == *" avx2 "* ]] && SCRIMP_ISA=v3
-  [[ $flags == *" avx512bw "* ]] && SCRIMP_ISA=v4
-  [[ $flags == *" avx512_vbmi2 "* && $flags == *" avx512_vnni "* ]] && SCRIMP_ISA=v4vnni
-fi
-export SCRIMP_ISA=${SCRIMP_ISA:-}
+export SCRIMP_ISA=${SCRIMP_ISA:-$("$root/tests/isas" | tail -n 1)}
 cmake -S "$root" -B "$build" -G Ninja -DCMAKE_CXX_COMPILER="$compiler" -DCMAKE_BUILD_TYPE=RelWithDebInfo \
   "-DCMAKE_CXX_FLAGS_RELWITHDEBINFO=-O1 -g" "${options[@]}" -DSCRIMP_FUZZ=ON -DSCRIMP_SANITIZE=address,undefined \
   -DSCRIMP_WATCH="$SCRIMP_ISA" >/dev/null
