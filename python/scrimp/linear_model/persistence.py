@@ -13,6 +13,7 @@ from scrimp.linear_model.weights import Coefficients
 from scrimp.model_file import ModelParts, save
 from scrimp.usage import Usage
 
+PAIRS = "pairs"
 NOT_STORED = ("budget", "checkpoint", "random_state")
 
 
@@ -92,10 +93,14 @@ class Persistent:
 
 
 def _to_json(value: Any) -> Any:
+    if isinstance(value, dict):  # weights of classes; keys of JSON are text, labels need not be
+        return {PAIRS: [[_to_json(key), _to_json(each)] for key, each in value.items()]}
     value = value.tolist() if isinstance(value, (np.ndarray, np.generic)) else value
     json.dumps(value)  # TypeError here names what cannot be stored
     return value
 
 
 def _from_json(value: Any) -> Any:
+    if isinstance(value, dict) and isinstance(value.get(PAIRS), list):
+        return {_from_json(key): _from_json(each) for key, each in value[PAIRS]}
     return tuple(value) if isinstance(value, list) else value
