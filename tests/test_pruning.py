@@ -85,6 +85,20 @@ def test_a_pruned_model_is_saved_without_its_zeros_and_keeps_its_names(rows, tmp
     assert again.predict(frame).tobytes() == found.model.predict(frame).tobytes()
 
 
+@pytest.mark.parametrize("refit", [True, False])
+@pytest.mark.parametrize("bits", [8, 4])
+def test_few_bits_keep_the_small_coefficients_of_large_columns(bits, refit):
+    """One scale for all would round those of all but the smallest column to 0."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(400, 6)) * np.logspace(-4, 4, 6) + 1
+    y = x @ (np.array([2, -2, 2, -2, 2, 0.1]) / np.logspace(-4, 4, 6)) + 0.1 * rng.normal(size=400)
+    model = Ridge(1e-9, weight_bits=bits).fit(x, y)
+    found = prune(model, x, y, keep=5, refit=refit)
+    assert found.columns_after == 5
+    assert found.score_after > found.score_before - 0.01
+    np.testing.assert_allclose(found.model.predict(x).mean(), y.mean(), atol=1e-6)
+
+
 def test_lasso_stores_only_what_is_not_0():
     rng = np.random.default_rng(0)
     x = rng.normal(size=(500, 1000))

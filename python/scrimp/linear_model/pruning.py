@@ -99,14 +99,16 @@ def prune(
         raise ValueError(f"unknown method {method!r}; known: {', '.join(METHODS)}")
     rows = prediction_rows(model, X)
     count = _count(keep, rows.shape[1])
-    spread = _spread(rows, sample_weight)
+    mean = _mean(rows, sample_weight)
+    spread = _spread(rows, mean, sample_weight)
     kept = _by_magnitude(model, spread, count)
     if method == "l1":
         kept = _by_lasso(model, rows, y, sample_weight, spread, count)
     if refit:
-        small = _refitted(model, rows, y, sample_weight, kept)
+        small, values, intercept = _refitted(model, rows, y, sample_weight, kept)
     else:
-        small = _cut(model, rows, sample_weight, kept)
+        small, values, intercept = _cut(model, mean, kept)
+    _store(small, model, values, intercept, mean, spread)
     before, after = (int((np.atleast_2d(m.coef_) != 0).any(axis=0).sum()) for m in (model, small))
     sizes = (m._current().nbytes for m in (model, small))
     scores = (float(m.score(X, y, sample_weight)) for m in (model, small))
@@ -123,9 +125,8 @@ def _count(keep: float, d: int) -> int:
     raise ValueError(f"keep must be a whole number of columns, or a part above 0 and at most 1, got {keep!r}")
 
 
-def _spread(rows: Any, sample_weight: Any) -> NDArray[np.float64]:
+def _spread(rows: Any, mean: NDArray[np.float64], sample_weight: Any) -> NDArray[np.float64]:
     """Return the standard deviation of each column."""
-    mean = _mean(rows, sample_weight)
     total = np.zeros(rows.shape[1])
     for begin in range(0, len(rows), 4096):
         part = slice(begin, begin + 4096)
@@ -169,29 +170,41 @@ def _by_lasso(
     return np.asarray(size[:, fits[np.argmax(counts[fits])]] > 0)
 
 
-def _refitted(model: Any, rows: Any, y: Any, sample_weight: Any, kept: NDArray[np.bool_]) -> Any:
+def _refitted(
+    model: Any, rows: Any, y: Any, sample_weight: Any, kept: NDArray[np.bool_]
+) -> tuple[Any, NDArray[Any], NDArray[np.float64]]:
     small = clone(model)
     small.fit(np.ascontiguousarray(rows[:, kept]), y, sample_weight)
     values = np.atleast_2d(small.coef_)
     wide = np.zeros((len(values), len(kept)), values.dtype)
     wide[:, kept] = values
-    return _with_coefficients(small, model, wide, np.atleast_1d(small.intercept_))
+    return small, wide, np.atleast_1d(small.intercept_)
 
 
-def _cut(model: Any, rows: Any, sample_weight: Any, kept: NDArray[np.bool_]) -> Any:
+def _cut(
+    model: Any, mean: NDArray[np.float64], kept: NDArray[np.bool_]
+) -> tuple[Any, NDArray[Any], NDArray[np.float64]]:
     values = np.atleast_2d(model.coef_)
-    moved = values[:, ~kept].astype(np.float64) @ _mean(rows, sample_weight)[~kept]
-    intercept = np.atleast_1d(model.intercept_) + (moved if model.fit_intercept else 0.0)
+    moved = values[:, ~kept].astype(np.float64) @ mean[~kept]
     small = clone(model)
     small.__dict__.update({name: value for name, value in vars(model).items() if name.endswith("_")})
-    return _with_coefficients(small, model, np.where(kept, values, 0).astype(values.dtype), intercept)
+    return small, np.where(kept, values, 0).astype(values.dtype), np.atleast_1d(model.intercept_) + moved
 
 
-def _with_coefficients(small: Any, model: Any, wide: NDArray[Any], intercept: NDArray[Any]) -> Any:
+def _store(
+    small: Any,
+    model: Any,
+    values: NDArray[Any],
+    intercept: NDArray[np.float64],
+    mean: NDArray[np.float64],
+    spread: NDArray[np.float64],
+) -> None:
+    """Make `small` a model of all columns; the intercept makes up for what rounding did to the mean."""
     small._online = None
-    small.n_features_in_ = wide.shape[1]
+    small.n_features_in_ = values.shape[1]
     if hasattr(model, "feature_names_in_"):
         small.feature_names_in_ = model.feature_names_in_
-    small._coefficients = Coefficients.of(wide, model.weight_bits, np.ones(wide.shape[1]))
-    small._set_shape(small._coefficients.values, np.array(intercept, np.float64), model.coef_.ndim == 1)
-    return small
+    small._coefficients = Coefficients.of(values, model.weight_bits, spread**2)
+    stored = small._coefficients.values
+    intercept = intercept + (values.astype(np.float64) - stored) @ mean
+    small._set_shape(stored, intercept, model.coef_.ndim == 1)
