@@ -85,7 +85,8 @@ class Persistent:
         values = np.atleast_2d(self.coef_)  # type: ignore[attr-defined]
         if values.shape == kept.values.shape and (values == kept.values).all():
             return kept
-        return Coefficients.of(values, self.weight_bits, np.ones(values.shape[1]))  # type: ignore[attr-defined]
+        scatter = kept.scatter if values.shape == kept.values.shape else np.ones(values.shape[1])
+        return Coefficients.of(values, self.weight_bits, scatter)  # type: ignore[attr-defined]
 
     def _stored_params(self) -> dict[str, Any]:
         params = self.get_params(deep=False)  # type: ignore[attr-defined]
