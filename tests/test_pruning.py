@@ -149,6 +149,22 @@ def test_wrong_options_are_named(rows, change, message):
         prune(Ridge().fit(x, y), x, y, **change)
 
 
+@pytest.mark.parametrize("weight", [[1.0], [-1.0] * 6000, [0.0] * 6000])
+@pytest.mark.parametrize("refit", [True, False])
+def test_wrong_weights_are_refused(rows, weight, refit):
+    x, y, _ = rows
+    with pytest.raises(ValueError, match=r"sample_weight|weights"):
+        prune(Ridge().fit(x, y), x, y, keep=3, sample_weight=weight, refit=refit)
+
+
+def test_a_refit_leaves_the_checkpoint_of_the_model_alone(rows, tmp_path):
+    x, y, _ = rows
+    model = Ridge(solver="lbfgs", checkpoint=tmp_path / "c").fit(x, y)
+    before = (tmp_path / "c").read_bytes()
+    assert prune(model, x, y, keep=3).model.checkpoint == tmp_path / "c"
+    assert (tmp_path / "c").read_bytes() == before
+
+
 def test_quantized_rows_are_refused(rows):
     x, y, _ = rows
     with pytest.raises(TypeError, match="QuantizedMatrix"):

@@ -91,7 +91,7 @@ def training_rows(
     narrow = as_they_are and getattr(targets, "dtype", None) == np.float32
     dtype = np.float32 if narrow else np.float64
     targets = np.asarray(column_or_1d(targets, warn=True) if one_output else targets, dtype)
-    weight = _weights(sample_weight, rows.shape[0])
+    weight = row_weights(sample_weight, rows.shape[0])
     return Inputs(rows, targets.reshape(len(targets), -1), weight, targets.ndim == 1)
 
 
@@ -122,7 +122,7 @@ def training_labels(
         classes, codes = _class_numbers(labels, classes)
     if len(codes) != rows.shape[0]:
         raise ValueError(f"y must have {rows.shape[0]} rows like X, got {len(codes)}")
-    weight = _weights(sample_weight, rows.shape[0])
+    weight = row_weights(sample_weight, rows.shape[0])
     if class_weight is not None and soft is None:
         each = compute_class_weight(class_weight, classes=classes, y=labels)[codes[:, 0].astype(np.intp)]
         weight = each if weight is None else each * weight
@@ -168,7 +168,8 @@ def _class_numbers(labels: NDArray[Any], known: Any) -> tuple[NDArray[Any], NDAr
     return classes, np.searchsorted(classes, found)[codes].astype(np.float64)[:, None]
 
 
-def _weights(sample_weight: Any, n: int) -> NDArray[np.float64] | None:
+def row_weights(sample_weight: Any, n: int) -> NDArray[np.float64] | None:
+    """Check and convert the weights of n rows; their sum must be above 0."""
     if sample_weight is None:
         return None
     like = np.empty((n, 0))

@@ -9,11 +9,12 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import clone, is_classifier
 from sklearn.utils.validation import check_is_fitted
 
-from scrimp.linear_model.inputs import prediction_rows
+from scrimp.linear_model.inputs import prediction_rows, row_weights
 from scrimp.linear_model.paths import lasso_path
 from scrimp.linear_model.weights import Coefficients
 from scrimp.matrix import QuantizedMatrix
 
+Weights = NDArray[np.float64] | None
 METHODS = ("magnitude", "l1")
 PATH = 60  # penalties that "l1" looks at
 
@@ -99,6 +100,7 @@ def prune(
         raise ValueError(f"unknown method {method!r}; known: {', '.join(METHODS)}")
     rows = prediction_rows(model, X)
     count = _count(keep, rows.shape[1])
+    sample_weight = row_weights(sample_weight, len(rows))
     mean = _mean(rows, sample_weight)
     spread = _spread(rows, mean, sample_weight)
     kept = _by_magnitude(model, spread, count)
@@ -125,21 +127,20 @@ def _count(keep: float, d: int) -> int:
     raise ValueError(f"keep must be a whole number of columns, or a part above 0 and at most 1, got {keep!r}")
 
 
-def _spread(rows: Any, mean: NDArray[np.float64], sample_weight: Any) -> NDArray[np.float64]:
+def _spread(rows: Any, mean: NDArray[np.float64], sample_weight: Weights) -> NDArray[np.float64]:
     """Return the standard deviation of each column."""
     total = np.zeros(rows.shape[1])
     for begin in range(0, len(rows), 4096):
         part = slice(begin, begin + 4096)
         square = (rows[part].astype(np.float64) - mean) ** 2
-        total += square.sum(axis=0) if sample_weight is None else np.asarray(sample_weight)[part] @ square
-    return np.sqrt(total / (len(rows) if sample_weight is None else np.sum(sample_weight)))
+        total += square.sum(axis=0) if sample_weight is None else sample_weight[part] @ square
+    return np.sqrt(total / (len(rows) if sample_weight is None else sample_weight.sum()))
 
 
-def _mean(rows: Any, sample_weight: Any) -> NDArray[np.float64]:
+def _mean(rows: Any, sample_weight: Weights) -> NDArray[np.float64]:
     if sample_weight is None:
         return np.asarray(rows.mean(axis=0, dtype=np.float64))
-    weight = np.asarray(sample_weight, np.float64)
-    return np.asarray(weight @ rows / weight.sum(), np.float64)
+    return np.asarray(sample_weight @ rows / sample_weight.sum(), np.float64)
 
 
 def _by_magnitude(model: Any, spread: NDArray[np.float64], count: int) -> NDArray[np.bool_]:
@@ -173,8 +174,9 @@ def _by_lasso(
 def _refitted(
     model: Any, rows: Any, y: Any, sample_weight: Any, kept: NDArray[np.bool_]
 ) -> tuple[Any, NDArray[Any], NDArray[np.float64]]:
-    small = clone(model)
+    small = clone(model).set_params(checkpoint=None)  # that of the model is of other columns
     small.fit(np.ascontiguousarray(rows[:, kept]), y, sample_weight)
+    small.set_params(checkpoint=model.checkpoint)
     values = np.atleast_2d(small.coef_)
     wide = np.zeros((len(values), len(kept)), values.dtype)
     wide[:, kept] = values
