@@ -185,6 +185,13 @@ def test_saved_classifiers_keep_the_weights_of_their_classes(cancer, labels, tmp
     np.testing.assert_array_equal(clone(again).fit(x, y).coef_, model.coef_)
 
 
+@pytest.mark.parametrize("kind", [LogisticRegression, SGDClassifier])
+@pytest.mark.parametrize("weights", [(0, 0), (-1, 1), (np.nan, 1), (np.inf, 1)])
+def test_class_weights_that_weigh_nothing_or_less_are_named(cancer, kind, weights):
+    with pytest.raises(ValueError, match="class_weight"):
+        kind(class_weight=dict(enumerate(weights))).fit(*cancer)
+
+
 def test_probabilities_do_not_overflow():
     x = np.array([[-1e6], [1e6]] * 5)
     p = LogisticRegression(1e-12).fit(x, [0, 1] * 5).predict_proba(x * 1e6)

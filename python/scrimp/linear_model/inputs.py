@@ -124,8 +124,13 @@ def training_labels(
         raise ValueError(f"y must have {rows.shape[0]} rows like X, got {len(codes)}")
     weight = row_weights(sample_weight, rows.shape[0])
     if class_weight is not None and soft is None:
-        each = compute_class_weight(class_weight, classes=classes, y=labels)[codes[:, 0].astype(np.intp)]
-        weight = each if weight is None else each * weight
+        each = compute_class_weight(class_weight, classes=classes, y=labels)
+        if not (np.isfinite(each) & (each >= 0)).all():
+            raise ValueError(f"class_weight must hold finite numbers >= 0, got {class_weight!r}")
+        own = each[codes[:, 0].astype(np.intp)]
+        weight = own if weight is None else own * weight
+        if not weight.sum() > 0:
+            raise ValueError(f"class_weight={class_weight!r} leaves no row a weight above 0")
     loss = "logistic" if len(classes) == 2 else "softmax"
     return Labels(Inputs(rows, np.ascontiguousarray(codes, np.float64), weight, False), classes, loss)
 
