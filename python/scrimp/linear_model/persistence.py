@@ -25,6 +25,9 @@ class Persistent:
     def save(self, path: str | os.PathLike[str], extra: dict[str, Any] | None = None) -> int:
         """Write the fitted model to a file (safetensors, never pickle); `scrimp.load` reads it.
 
+        It holds what predicts, not the state of `partial_fit`, which begins anew on a model that was loaded;
+        a pickle holds both.
+
         Parameters
         ----------
         path : path
