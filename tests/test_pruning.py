@@ -165,6 +165,15 @@ def test_a_refit_leaves_the_checkpoint_of_the_model_alone(rows, tmp_path):
     assert (tmp_path / "c").read_bytes() == before
 
 
+def test_a_model_of_probabilities_is_scored_by_the_most_probable_class(rows):
+    x, y, matter = rows
+    p = 1 / (1 + np.exp(-(y - y.mean())))
+    soft = np.column_stack([1 - p, p])
+    found = prune(LogisticRegression(1e-6).fit(x, soft), x, soft, keep=5)
+    assert np.flatnonzero(found.kept).tolist() == matter.tolist()
+    assert found.score_after > 0.94
+
+
 def test_quantized_rows_are_refused(rows):
     x, y, _ = rows
     with pytest.raises(TypeError, match="QuantizedMatrix"):

@@ -113,7 +113,7 @@ def training_labels(
     classes : array, optional
         All classes, sorted; by default those in y.
     """
-    soft = _soft_targets(y)
+    soft = soft_targets(y)
     if soft is not None:
         rows = prediction_rows(estimator, X, reset=reset)
         classes, codes = np.arange(soft.shape[1]), soft[:, 1:] if soft.shape[1] == 2 else soft
@@ -135,7 +135,7 @@ def training_labels(
     return Labels(Inputs(rows, np.ascontiguousarray(codes, np.float64), weight, False), classes, loss)
 
 
-def _soft_targets(y: Any) -> NDArray[np.float64] | None:
+def soft_targets(y: Any) -> NDArray[np.float64] | None:
     """Return y as probabilities float64[n, k] if it is of two dimensions with k ≥ 2, else None."""
     if len(getattr(y, "shape", ())) != 2 and not (
         isinstance(y, list) and y and isinstance(y[0], (list, tuple))

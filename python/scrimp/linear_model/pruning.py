@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import clone, is_classifier
 from sklearn.utils.validation import check_is_fitted
 
-from scrimp.linear_model.inputs import prediction_rows, row_weights
+from scrimp.linear_model.inputs import prediction_rows, row_weights, soft_targets
 from scrimp.linear_model.paths import lasso_path
 from scrimp.linear_model.weights import Coefficients
 from scrimp.matrix import QuantizedMatrix
@@ -33,7 +33,7 @@ class Pruned(NamedTuple):
     nbytes_before, nbytes_after : int
         Of the stored coefficients.
     score_before, score_after : float
-        `score` on the rows given.
+        `score` on the rows given; where y holds probabilities, of their most probable class.
     """
 
     model: Any
@@ -113,7 +113,9 @@ def prune(
     _store(small, model, values, intercept, mean, spread)
     before, after = (int((np.atleast_2d(m.coef_) != 0).any(axis=0).sum()) for m in (model, small))
     sizes = (m._current().nbytes for m in (model, small))
-    scores = (float(m.score(X, y, sample_weight)) for m in (model, small))
+    soft = soft_targets(y) if is_classifier(model) else None
+    labels = y if soft is None else soft.argmax(axis=1)
+    scores = (float(m.score(X, labels, sample_weight)) for m in (model, small))
     return Pruned(small, kept, before, after, *sizes, *scores)
 
 
