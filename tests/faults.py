@@ -117,21 +117,21 @@ def strike_local(fault: str, trial: int) -> float:
 
 def flip_a_bit(rng: np.random.Generator, at: np.ndarray) -> None:
     """Garble one bit of one of the next messages that this process hands to gloo."""
-    import torch.distributed as dist
+    from scrimp.comm.torch_group import TorchTransport
 
-    isend, left = dist.isend, int(rng.integers(1, 40))
+    start, left = TorchTransport.start, int(rng.integers(1, 40))
 
-    def garbled(tensor, *args, **kwargs):  # type: ignore[no-untyped-def]
+    def garbled(transport, receives, peer, data):  # type: ignore[no-untyped-def]
         nonlocal left
-        left -= 1
-        if left == 0:
-            tensor = tensor.clone()
-            bit = int(rng.integers(8 * tensor.numel()))
-            tensor.view(-1)[bit // 8] ^= 1 << bit % 8
+        left -= not receives
+        if left == 0 and not receives:
+            data = data.copy()
+            bit = int(rng.integers(8 * len(data)))
+            data[bit // 8] ^= 1 << bit % 8
             at[0] = time.monotonic()
-        return isend(tensor, *args, **kwargs)
+        return start(transport, receives, peer, data)
 
-    dist.isend = garbled
+    TorchTransport.start = garbled  # type: ignore[method-assign]
 
 
 def gloo_rank(rank: int, size: int, victim: int, fault: str, trial: int, folder: str, at: np.ndarray) -> None:

@@ -10,6 +10,7 @@ from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 
 import scrimp
 from scrimp.distillation import mixed_targets, soft_targets, trust_in_teacher
+from scrimp.linear_model import Ridge as SmallRidge
 
 
 @pytest.fixture
@@ -284,6 +285,40 @@ def test_a_report_prints_and_becomes_json(rng):
     again = json.loads(json.dumps(report.to_dict()))
     assert again["verdict"] == report.verdict
     assert "labels only" in str(report)
+
+
+@pytest.mark.parametrize("kind", ["list", "pyarrow", "polars"])
+def test_rows_that_weigh_nothing_are_left_out_of_every_kind_of_table(rng, kind):
+    X, y = rows_and_labels(rng)
+    trust = (rng.random(len(y)) < 0.5).astype(np.float64)
+    table = X.tolist()
+    if kind != "list":
+        columns = {name: X[:, i] for i, name in enumerate("abc")}
+        library = pytest.importorskip(kind)
+        table = library.table(columns) if kind == "pyarrow" else library.DataFrame(columns)
+    teacher = SmallRidge().fit(table, y)
+    student = scrimp.distill(teacher, SmallRidge(), table, teacher_trust=trust).student
+    some = SmallRidge().fit(X, y)
+    alone = scrimp.distill(some, SmallRidge(), X[trust > 0]).student
+    np.testing.assert_allclose(student.coef_, alone.coef_, rtol=1e-6)
+    sure = LogisticRegression().fit(X, y > 0)
+    classes = scrimp.distill(lambda rows: sure.predict_proba(np.asarray(rows)), LogisticRegression(), table)
+    assert classes.student.predict_proba(table).shape == (len(y), 2)
+
+
+def test_classes_must_be_those_of_the_teacher_and_its_answers_probabilities(rng):
+    X, y = rows_and_labels(rng)
+    teacher = LogisticRegression().fit(X, y > 0)
+    other = np.where(y > 1, 2, y > 0)
+    assert scrimp.distill(teacher, LogisticRegression(), X, other).student.n_features_in_ == 3
+    with pytest.raises(ValueError, match=r"y holds classes that the teacher does not know: \[2\]"):
+        scrimp.distill(teacher, LogisticRegression(), X, other, alpha=0.5)
+
+    def logits(rows):
+        return np.column_stack([-rows[:, 0], rows[:, 0]])
+
+    with pytest.raises(ValueError, match="teacher: its answers are no probabilities"):
+        scrimp.distill(logits, LogisticRegression(), X)
 
 
 def test_data_frames_are_read_by_rows(rng, tmp_path):

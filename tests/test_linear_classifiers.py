@@ -8,6 +8,7 @@ import warnings
 import numpy as np
 import pytest
 import sklearn.linear_model as reference
+from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import log_loss
@@ -171,6 +172,24 @@ def test_saved_classifiers_know_their_classes(cancer, labels, tmp_path):
     assert again.classes_.tolist() == model.classes_.tolist()
     assert again.predict_proba(x).tobytes() == model.predict_proba(x).tobytes()
     assert (again.predict(x) == named).mean() > 0.9
+
+
+@pytest.mark.parametrize("labels", [[0, 1], [False, True], ["benign", "bad"], np.array([0, 1])])
+def test_saved_classifiers_keep_the_weights_of_their_classes(cancer, labels, tmp_path):
+    x, y = cancer
+    y = np.asarray(labels)[y]
+    model = LogisticRegression(class_weight=dict(zip(labels, [1.0, 3.0], strict=True))).fit(x, y)
+    model.save(tmp_path / "m")
+    again = scrimp.load(tmp_path / "m")
+    assert again.class_weight == model.class_weight
+    np.testing.assert_array_equal(clone(again).fit(x, y).coef_, model.coef_)
+
+
+@pytest.mark.parametrize("kind", [LogisticRegression, SGDClassifier])
+@pytest.mark.parametrize("weights", [(0, 0), (-1, 1), (np.nan, 1), (np.inf, 1)])
+def test_class_weights_that_weigh_nothing_or_less_are_named(cancer, kind, weights):
+    with pytest.raises(ValueError, match="class_weight"):
+        kind(class_weight=dict(enumerate(weights))).fit(*cancer)
 
 
 def test_probabilities_do_not_overflow():

@@ -53,6 +53,15 @@ def test_few_bits_make_small_files_and_small_errors(rows, tmp_path):
     assert scores[32] - scores[4] < 0.05
 
 
+@pytest.mark.parametrize("bits", [8, 4])
+def test_coefficients_set_by_hand_are_stored_in_the_units_of_their_columns(rows, bits, tmp_path):
+    x, y = rows
+    model = Ridge(0.5, weight_bits=bits).fit(x, y)
+    model.coef_, model.intercept_ = -model.coef_, -model.intercept_
+    model.save(tmp_path / "m")
+    np.testing.assert_array_equal(scrimp.load(tmp_path / "m").coef_, model.coef_)
+
+
 def test_columns_of_different_size_keep_their_small_coefficients():
     """One scale for 128 coefficients would round those of the large column to 0."""
     rng = np.random.default_rng(0)

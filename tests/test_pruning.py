@@ -85,6 +85,20 @@ def test_a_pruned_model_is_saved_without_its_zeros_and_keeps_its_names(rows, tmp
     assert again.predict(frame).tobytes() == found.model.predict(frame).tobytes()
 
 
+@pytest.mark.parametrize("refit", [True, False])
+@pytest.mark.parametrize("bits", [8, 4])
+def test_few_bits_keep_the_small_coefficients_of_large_columns(bits, refit):
+    """One scale for all would round those of all but the smallest column to 0."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(400, 6)) * np.logspace(-4, 4, 6) + 1
+    y = x @ (np.array([2, -2, 2, -2, 2, 0.1]) / np.logspace(-4, 4, 6)) + 0.1 * rng.normal(size=400)
+    model = Ridge(1e-9, weight_bits=bits).fit(x, y)
+    found = prune(model, x, y, keep=5, refit=refit)
+    assert found.columns_after == 5
+    assert found.score_after > found.score_before - 0.01
+    np.testing.assert_allclose(found.model.predict(x).mean(), y.mean(), atol=1e-6)
+
+
 def test_lasso_stores_only_what_is_not_0():
     rng = np.random.default_rng(0)
     x = rng.normal(size=(500, 1000))
@@ -133,6 +147,31 @@ def test_wrong_options_are_named(rows, change, message):
     x, y, _ = rows
     with pytest.raises(ValueError, match=message):
         prune(Ridge().fit(x, y), x, y, **change)
+
+
+@pytest.mark.parametrize("weight", [[1.0], [-1.0] * 6000, [0.0] * 6000])
+@pytest.mark.parametrize("refit", [True, False])
+def test_wrong_weights_are_refused(rows, weight, refit):
+    x, y, _ = rows
+    with pytest.raises(ValueError, match=r"sample_weight|weights"):
+        prune(Ridge().fit(x, y), x, y, keep=3, sample_weight=weight, refit=refit)
+
+
+def test_a_refit_leaves_the_checkpoint_of_the_model_alone(rows, tmp_path):
+    x, y, _ = rows
+    model = Ridge(solver="lbfgs", checkpoint=tmp_path / "c").fit(x, y)
+    before = (tmp_path / "c").read_bytes()
+    assert prune(model, x, y, keep=3).model.checkpoint == tmp_path / "c"
+    assert (tmp_path / "c").read_bytes() == before
+
+
+def test_a_model_of_probabilities_is_scored_by_the_most_probable_class(rows):
+    x, y, matter = rows
+    p = 1 / (1 + np.exp(-(y - y.mean())))
+    soft = np.column_stack([1 - p, p])
+    found = prune(LogisticRegression(1e-6).fit(x, soft), x, soft, keep=5)
+    assert np.flatnonzero(found.kept).tolist() == matter.tolist()
+    assert found.score_after > 0.94
 
 
 def test_quantized_rows_are_refused(rows):

@@ -403,6 +403,35 @@ def test_gloo_gives_the_same_bytes_and_names_a_lost_peer(tmp_path: Path) -> None
         scrimp.run(over_torch, workers=3, args=(str(tmp_path / "store"),))
 
 
+def in_groups_of_torch(comm: Comm, store: str) -> None:
+    """Ranks that are in unlike numbers of groups meet in each of them, and in that of all."""
+    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    import torch.distributed as dist
+
+    dist.init_process_group("gloo", init_method=f"file://{store}", rank=comm.rank, world_size=comm.size)
+    for ranks in ([0, 2], [1], [2, 1]):
+        group = dist.new_group(ranks)
+        if comm.rank not in ranks:
+            with pytest.raises(TypeError, match="a ProcessGroup that this rank is in, got"):
+                scrimp.comm.from_torch(group)
+            continue
+        part = scrimp.comm.from_torch(group, timeout=20)
+        assert (part.rank, part.size) == (sorted(ranks).index(comm.rank), len(ranks))
+        assert part.all_gather_bytes(bytes([comm.rank])) == [bytes([rank]) for rank in sorted(ranks)]
+    first, second = scrimp.comm.from_torch(timeout=20), scrimp.comm.from_torch(timeout=20)
+    dist.destroy_process_group()
+    for world in (second, first):  # they have a group of their own
+        assert world.all_gather_bytes(bytes([comm.rank])) == [b"\0", b"\1", b"\2"]
+    with pytest.raises(TypeError, match=r"there is none: call init_process_group\(\)"):
+        scrimp.comm.from_torch()
+
+
+@pytest.mark.peers
+def test_gloo_ranks_may_be_in_unlike_numbers_of_groups(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    scrimp.run(in_groups_of_torch, workers=3, args=(str(tmp_path / "store"),), timeout=60)
+
+
 def two_groups_at_once(comm: Comm) -> None:
     """Two threads, each in a group of its own in shared memory, with collectives of many sizes."""
     second = scrimp.comm.two_level(Comm(SocketTransport(comm)))

@@ -24,15 +24,17 @@ class TorchTransport(FramedTransport):
         import torch
         import torch.distributed as dist
 
-        members = dist.get_process_group_ranks(group if group is not None else dist.group.WORLD)
-        own = dist.new_group(
-            members, timeout=timedelta(seconds=timeout), backend="gloo", use_local_synchronization=True
-        )
-        super().__init__(dist.get_rank(own), dist.get_world_size(own), timeout)
-        self._torch, self._dist, self._group, self._members = torch, dist, own, members
-        self._witnesses = Witnesses(
-            dist.PrefixStore("scrimp", own.get_group_store()), self.rank, self.size
-        )
+        parent = dist.group.WORLD if group is None else group
+        if not isinstance(parent, dist.ProcessGroup):
+            what = "there is none: call init_process_group()" if group is None else f"got {group!r}"
+            raise TypeError(f"group must be a ProcessGroup that this rank is in, {what}")
+        super().__init__(parent.rank(), parent.size(), timeout)
+        # Not dist.new_group: it names a group by how many others a rank is in, which ranks may differ in.
+        shared = parent.get_group_store()
+        store = dist.PrefixStore(f"scrimp/{shared.add(f'scrimp/{self.rank}', 1)}", shared)
+        self._group = dist.ProcessGroupGloo(store, self.rank, self.size, timedelta(seconds=timeout))
+        self._torch = torch
+        self._witnesses = Witnesses(dist.PrefixStore("witnesses", store), self.rank, self.size)
 
     def explained(self, error: CommError, awaited: list[int]) -> CommError:
         """Return the error, or one that names whom the other ranks blame."""
@@ -52,11 +54,11 @@ class TorchTransport(FramedTransport):
 
     def start(self, receives: bool, peer: int, data: Bytes) -> Callable[[], Any]:
         """Start one message; return what waits for it."""
-        start = self._dist.irecv if receives else self._dist.isend
+        start = self._group.recv if receives else self._group.send
         if not data.flags.writeable:
             data = data.copy()  # a tensor of memory that is read-only comes with a warning
         try:
-            work = start(self._torch.from_numpy(data), self._members[peer], group=self._group)
+            work = start([self._torch.from_numpy(data)], peer, 0)
         except RuntimeError as error:
             raise self.translated(error, peer, "a message of %p") from error
         wait: Callable[[], Any] = work.wait

@@ -173,15 +173,21 @@ class _Classes:
 
     def teach(self, model: Any, X: Any, soft: SoftTargets) -> None:
         """Fit on mixed probabilities; a model that cannot read them gets each row once a class, weighted."""
+        classes = self._classes(soft.values)
         probabilities = soften(soft.values, self.temperature)
-        classes = self._classes(probabilities)
-        hard = None if self.y is None else (np.asarray(self.y)[:, None] == classes).astype(np.float64)
+        hard = None if self.y is None else self._one_hot(np.asarray(self.y), classes)
         mixed, _ = mixed_targets(probabilities, hard, self.alpha)
         if hasattr(model, "fit_soft"):
             model.fit_soft(X, mixed, classes)
             return
         row, column = np.nonzero(mixed > 0)
         model.fit(_take(X, row), classes[column], **_weight_argument(model, mixed[row, column]))
+
+    def _one_hot(self, y: npt.NDArray[Any], classes: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+        strange = np.setdiff1d(y, classes)
+        if len(strange) and self.alpha < 1:
+            raise ValueError(f"y holds classes that the teacher does not know: {strange.tolist()}")
+        return np.asarray(y[:, None] == classes, np.float64)
 
     def _classes(self, probabilities: npt.NDArray[np.float64]) -> npt.NDArray[Any]:
         if probabilities.ndim != 2:
@@ -192,6 +198,8 @@ class _Classes:
             known = np.arange(k) if self.y is None else np.unique(np.asarray(self.y))
         if len(known) != k:
             raise ValueError(f"teacher: {k} columns of probabilities for {len(known)} classes {known}")
+        if (probabilities < 0).any() or not np.allclose(probabilities.sum(axis=1), 1, atol=1e-3):
+            raise ValueError("teacher: its answers are no probabilities: rows of numbers >= 0 that sum to 1")
         self.known = np.asarray(known)
         return self.known
 
@@ -275,7 +283,10 @@ def _one_a_row(trust: Any, n: int) -> npt.NDArray[np.float64]:
 
 
 def _take(X: Any, index: npt.NDArray[Any]) -> Any:
-    return X.iloc[np.flatnonzero(index) if index.dtype == bool else index] if hasattr(X, "iloc") else X[index]
+    """Return some rows of an array, a list, or a frame of any library."""
+    from sklearn.utils import _safe_indexing
+
+    return _safe_indexing(X, np.flatnonzero(index) if index.dtype == bool else index)
 
 
 def _check_rows(X: Any, y: Any, x_name: str, y_name: str) -> None:

@@ -91,7 +91,7 @@ def training_rows(
     narrow = as_they_are and getattr(targets, "dtype", None) == np.float32
     dtype = np.float32 if narrow else np.float64
     targets = np.asarray(column_or_1d(targets, warn=True) if one_output else targets, dtype)
-    weight = _weights(sample_weight, rows.shape[0])
+    weight = row_weights(sample_weight, rows.shape[0])
     return Inputs(rows, targets.reshape(len(targets), -1), weight, targets.ndim == 1)
 
 
@@ -113,7 +113,7 @@ def training_labels(
     classes : array, optional
         All classes, sorted; by default those in y.
     """
-    soft = _soft_targets(y)
+    soft = soft_targets(y)
     if soft is not None:
         rows = prediction_rows(estimator, X, reset=reset)
         classes, codes = np.arange(soft.shape[1]), soft[:, 1:] if soft.shape[1] == 2 else soft
@@ -122,15 +122,20 @@ def training_labels(
         classes, codes = _class_numbers(labels, classes)
     if len(codes) != rows.shape[0]:
         raise ValueError(f"y must have {rows.shape[0]} rows like X, got {len(codes)}")
-    weight = _weights(sample_weight, rows.shape[0])
+    weight = row_weights(sample_weight, rows.shape[0])
     if class_weight is not None and soft is None:
-        each = compute_class_weight(class_weight, classes=classes, y=labels)[codes[:, 0].astype(np.intp)]
-        weight = each if weight is None else each * weight
+        each = compute_class_weight(class_weight, classes=classes, y=labels)
+        if not (np.isfinite(each) & (each >= 0)).all():
+            raise ValueError(f"class_weight must hold finite numbers >= 0, got {class_weight!r}")
+        own = each[codes[:, 0].astype(np.intp)]
+        weight = own if weight is None else own * weight
+        if not weight.sum() > 0:
+            raise ValueError(f"class_weight={class_weight!r} leaves no row a weight above 0")
     loss = "logistic" if len(classes) == 2 else "softmax"
     return Labels(Inputs(rows, np.ascontiguousarray(codes, np.float64), weight, False), classes, loss)
 
 
-def _soft_targets(y: Any) -> NDArray[np.float64] | None:
+def soft_targets(y: Any) -> NDArray[np.float64] | None:
     """Return y as probabilities float64[n, k] if it is of two dimensions with k ≥ 2, else None."""
     if len(getattr(y, "shape", ())) != 2 and not (
         isinstance(y, list) and y and isinstance(y[0], (list, tuple))
@@ -168,7 +173,8 @@ def _class_numbers(labels: NDArray[Any], known: Any) -> tuple[NDArray[Any], NDAr
     return classes, np.searchsorted(classes, found)[codes].astype(np.float64)[:, None]
 
 
-def _weights(sample_weight: Any, n: int) -> NDArray[np.float64] | None:
+def row_weights(sample_weight: Any, n: int) -> NDArray[np.float64] | None:
+    """Check and convert the weights of n rows; their sum must be above 0."""
     if sample_weight is None:
         return None
     like = np.empty((n, 0))

@@ -13,6 +13,7 @@ from scrimp.linear_model.weights import Coefficients
 from scrimp.model_file import ModelParts, save
 from scrimp.usage import Usage
 
+PAIRS = "pairs"
 NOT_STORED = ("budget", "checkpoint", "random_state")
 
 
@@ -23,6 +24,9 @@ class Persistent:
 
     def save(self, path: str | os.PathLike[str], extra: dict[str, Any] | None = None) -> int:
         """Write the fitted model to a file (safetensors, never pickle); `scrimp.load` reads it.
+
+        It holds what predicts, not the state of `partial_fit`, which begins anew on a model that was loaded;
+        a pickle holds both.
 
         Parameters
         ----------
@@ -84,7 +88,8 @@ class Persistent:
         values = np.atleast_2d(self.coef_)  # type: ignore[attr-defined]
         if values.shape == kept.values.shape and (values == kept.values).all():
             return kept
-        return Coefficients.of(values, self.weight_bits, np.ones(values.shape[1]))  # type: ignore[attr-defined]
+        scatter = kept.scatter if values.shape == kept.values.shape else np.ones(values.shape[1])
+        return Coefficients.of(values, self.weight_bits, scatter)  # type: ignore[attr-defined]
 
     def _stored_params(self) -> dict[str, Any]:
         params = self.get_params(deep=False)  # type: ignore[attr-defined]
@@ -92,10 +97,14 @@ class Persistent:
 
 
 def _to_json(value: Any) -> Any:
+    if isinstance(value, dict):  # weights of classes; keys of JSON are text, labels need not be
+        return {PAIRS: [[_to_json(key), _to_json(each)] for key, each in value.items()]}
     value = value.tolist() if isinstance(value, (np.ndarray, np.generic)) else value
     json.dumps(value)  # TypeError here names what cannot be stored
     return value
 
 
 def _from_json(value: Any) -> Any:
+    if isinstance(value, dict) and isinstance(value.get(PAIRS), list):
+        return {_from_json(key): _from_json(each) for key, each in value[PAIRS]}
     return tuple(value) if isinstance(value, list) else value

@@ -9,11 +9,12 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import clone, is_classifier
 from sklearn.utils.validation import check_is_fitted
 
-from scrimp.linear_model.inputs import prediction_rows
+from scrimp.linear_model.inputs import prediction_rows, row_weights, soft_targets
 from scrimp.linear_model.paths import lasso_path
 from scrimp.linear_model.weights import Coefficients
 from scrimp.matrix import QuantizedMatrix
 
+Weights = NDArray[np.float64] | None
 METHODS = ("magnitude", "l1")
 PATH = 60  # penalties that "l1" looks at
 
@@ -32,7 +33,7 @@ class Pruned(NamedTuple):
     nbytes_before, nbytes_after : int
         Of the stored coefficients.
     score_before, score_after : float
-        `score` on the rows given.
+        `score` on the rows given; where y holds probabilities, of their most probable class.
     """
 
     model: Any
@@ -99,17 +100,22 @@ def prune(
         raise ValueError(f"unknown method {method!r}; known: {', '.join(METHODS)}")
     rows = prediction_rows(model, X)
     count = _count(keep, rows.shape[1])
-    spread = _spread(rows, sample_weight)
+    sample_weight = row_weights(sample_weight, len(rows))
+    mean = _mean(rows, sample_weight)
+    spread = _spread(rows, mean, sample_weight)
     kept = _by_magnitude(model, spread, count)
     if method == "l1":
         kept = _by_lasso(model, rows, y, sample_weight, spread, count)
     if refit:
-        small = _refitted(model, rows, y, sample_weight, kept)
+        small, values, intercept = _refitted(model, rows, y, sample_weight, kept)
     else:
-        small = _cut(model, rows, sample_weight, kept)
+        small, values, intercept = _cut(model, mean, kept)
+    _store(small, model, values, intercept, mean, spread)
     before, after = (int((np.atleast_2d(m.coef_) != 0).any(axis=0).sum()) for m in (model, small))
     sizes = (m._current().nbytes for m in (model, small))
-    scores = (float(m.score(X, y, sample_weight)) for m in (model, small))
+    soft = soft_targets(y) if is_classifier(model) else None
+    labels = y if soft is None else soft.argmax(axis=1)
+    scores = (float(m.score(X, labels, sample_weight)) for m in (model, small))
     return Pruned(small, kept, before, after, *sizes, *scores)
 
 
@@ -123,22 +129,20 @@ def _count(keep: float, d: int) -> int:
     raise ValueError(f"keep must be a whole number of columns, or a part above 0 and at most 1, got {keep!r}")
 
 
-def _spread(rows: Any, sample_weight: Any) -> NDArray[np.float64]:
+def _spread(rows: Any, mean: NDArray[np.float64], sample_weight: Weights) -> NDArray[np.float64]:
     """Return the standard deviation of each column."""
-    mean = _mean(rows, sample_weight)
     total = np.zeros(rows.shape[1])
     for begin in range(0, len(rows), 4096):
         part = slice(begin, begin + 4096)
         square = (rows[part].astype(np.float64) - mean) ** 2
-        total += square.sum(axis=0) if sample_weight is None else np.asarray(sample_weight)[part] @ square
-    return np.sqrt(total / (len(rows) if sample_weight is None else np.sum(sample_weight)))
+        total += square.sum(axis=0) if sample_weight is None else sample_weight[part] @ square
+    return np.sqrt(total / (len(rows) if sample_weight is None else sample_weight.sum()))
 
 
-def _mean(rows: Any, sample_weight: Any) -> NDArray[np.float64]:
+def _mean(rows: Any, sample_weight: Weights) -> NDArray[np.float64]:
     if sample_weight is None:
         return np.asarray(rows.mean(axis=0, dtype=np.float64))
-    weight = np.asarray(sample_weight, np.float64)
-    return np.asarray(weight @ rows / weight.sum(), np.float64)
+    return np.asarray(sample_weight @ rows / sample_weight.sum(), np.float64)
 
 
 def _by_magnitude(model: Any, spread: NDArray[np.float64], count: int) -> NDArray[np.bool_]:
@@ -169,29 +173,42 @@ def _by_lasso(
     return np.asarray(size[:, fits[np.argmax(counts[fits])]] > 0)
 
 
-def _refitted(model: Any, rows: Any, y: Any, sample_weight: Any, kept: NDArray[np.bool_]) -> Any:
-    small = clone(model)
+def _refitted(
+    model: Any, rows: Any, y: Any, sample_weight: Any, kept: NDArray[np.bool_]
+) -> tuple[Any, NDArray[Any], NDArray[np.float64]]:
+    small = clone(model).set_params(checkpoint=None)  # that of the model is of other columns
     small.fit(np.ascontiguousarray(rows[:, kept]), y, sample_weight)
+    small.set_params(checkpoint=model.checkpoint)
     values = np.atleast_2d(small.coef_)
     wide = np.zeros((len(values), len(kept)), values.dtype)
     wide[:, kept] = values
-    return _with_coefficients(small, model, wide, np.atleast_1d(small.intercept_))
+    return small, wide, np.atleast_1d(small.intercept_)
 
 
-def _cut(model: Any, rows: Any, sample_weight: Any, kept: NDArray[np.bool_]) -> Any:
+def _cut(
+    model: Any, mean: NDArray[np.float64], kept: NDArray[np.bool_]
+) -> tuple[Any, NDArray[Any], NDArray[np.float64]]:
     values = np.atleast_2d(model.coef_)
-    moved = values[:, ~kept].astype(np.float64) @ _mean(rows, sample_weight)[~kept]
-    intercept = np.atleast_1d(model.intercept_) + (moved if model.fit_intercept else 0.0)
+    moved = values[:, ~kept].astype(np.float64) @ mean[~kept]
     small = clone(model)
     small.__dict__.update({name: value for name, value in vars(model).items() if name.endswith("_")})
-    return _with_coefficients(small, model, np.where(kept, values, 0).astype(values.dtype), intercept)
+    return small, np.where(kept, values, 0).astype(values.dtype), np.atleast_1d(model.intercept_) + moved
 
 
-def _with_coefficients(small: Any, model: Any, wide: NDArray[Any], intercept: NDArray[Any]) -> Any:
+def _store(
+    small: Any,
+    model: Any,
+    values: NDArray[Any],
+    intercept: NDArray[np.float64],
+    mean: NDArray[np.float64],
+    spread: NDArray[np.float64],
+) -> None:
+    """Make `small` a model of all columns; the intercept makes up for what rounding did to the mean."""
     small._online = None
-    small.n_features_in_ = wide.shape[1]
+    small.n_features_in_ = values.shape[1]
     if hasattr(model, "feature_names_in_"):
         small.feature_names_in_ = model.feature_names_in_
-    small._coefficients = Coefficients.of(wide, model.weight_bits, np.ones(wide.shape[1]))
-    small._set_shape(small._coefficients.values, np.array(intercept, np.float64), model.coef_.ndim == 1)
-    return small
+    small._coefficients = Coefficients.of(values, model.weight_bits, spread**2)
+    stored = small._coefficients.values
+    intercept = intercept + (values.astype(np.float64) - stored) @ mean
+    small._set_shape(stored, intercept, model.coef_.ndim == 1)

@@ -115,6 +115,14 @@ class Coefficients:
         exponents = 0 if self.exponents is None else self.exponents.nbytes
         return len(self.stored.packet) + exponents + (0 if self.used is None else len(_packed(self.used)))
 
+    @property
+    def scatter(self) -> NDArray[np.float64]:
+        """What `of` was told of the columns, as far as the exponents show it, float64[d]."""
+        if self.exponents is None:
+            return np.ones(self.values.shape[1])
+        known = np.ldexp(1.0, 2 * self.exponents.astype(np.int32))
+        return known if self.used is None else _widened(known[None], self.used)[0]
+
     def tensors(self) -> Tensors:
         """Return the stored form as named tensors."""
         own: Tensors = {} if self.exponents is None else {"coef.exponents": self.exponents}
