@@ -299,7 +299,8 @@ def sample_units(X: Any, mean: Matrix, penalty: float, bend: float) -> Factor:
 
 def pilot_rows(n: int, most: int = PILOT_ROWS) -> NDArray[np.int64]:
     """Return up to `most` evenly spaced row numbers."""
-    return np.unique(np.linspace(0, n - 1, min(most, n)).astype(np.int64))
+    m = min(most, n)
+    return np.arange(m) * (n - 1) // max(m - 1, 1)
 
 
 def sample_rows(X: Any, rows: NDArray[np.int64]) -> Matrix:
@@ -344,7 +345,7 @@ def _reach(X: Any, mean: Matrix) -> Matrix:
 
 def _units(X: Any, z: Matrix, mean: Matrix, reach: Any, penalty: float, bend: float) -> Factor:
     """Factor a sample's Hessian, its diagonal raised to `reach`; the diagonal alone where d is large."""
-    spread = np.maximum(np.maximum((z * z).mean(axis=0), spread_of_rare(X, z, mean)), reach)
+    spread = np.maximum(np.einsum("ij,ij->j", z, z) / len(z), np.maximum(spread_of_rare(X, z, mean), reach))
     safe = bend * np.where(spread > 0, spread, 1.0) + penalty
     diagonal = Factor(1 / np.sqrt(safe), None)
     if z.shape[1] > FACTOR_COLUMNS:

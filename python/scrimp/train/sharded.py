@@ -26,6 +26,7 @@ from scrimp.train.watch import Watch
 from scrimp.usage import Usage
 
 ValueAndGrad = Callable[[Any, Any], tuple[float, Any]]
+LOOK_ROWS = 16 * LEAF_ROWS  # of the gradient over all rows, at once
 
 
 def minimize(
@@ -204,7 +205,10 @@ def train(
         if options.solver == "lbfgs":
             loop = FullBatchLoop(*parts)
         else:
-            loop = StochasticLoop(*parts, _many_steps(comm, value_and_grad, w, shard, options))
+            many = _many_steps(comm, value_and_grad, w, shard, options)
+            # A function is asked for no more rows than in a step, unless it takes all that L-BFGS has.
+            look_rows = LOOK_ROWS if hasattr(value_and_grad, "leaf_sums") else options.batch_size
+            loop = StochasticLoop(*parts, many, look_rows)
     problem, spent = _begin(comm, loop, value_and_grad, structure, w0, data, options)
     return loop.run(Watch(comm, options.budget, spent, started), problem, structure)
 

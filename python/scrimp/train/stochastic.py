@@ -142,10 +142,11 @@ class StochasticLoop:
         shard: Any,
         rows_by_rank: tuple[int, ...],
         options: Options,
-        many_steps: ManySteps | None = None,
+        many_steps: ManySteps | None,
+        look_rows: int,
     ) -> None:
         self._comm, self._gradient, self._shard, self._options = comm, gradient, shard, options
-        self._many_steps = many_steps
+        self._many_steps, self._look_rows = many_steps, look_rows
         self._batches = Batches(rows_by_rank, options.batch_size, options.seed)
         total_steps = self._batches.steps * options.max_iter
         rule, self._rate = options.rule(total_steps), options.rate(total_steps)
@@ -244,15 +245,15 @@ class StochasticLoop:
         return self._gradient_norm(weights) <= fraction * self._first_norm
 
     def _gradient_norm(self, weights: Vector) -> float:
-        """Return the norm of the gradient over all rows of all ranks, a batch at a time."""
+        """Return the norm of the gradient over all rows of all ranks."""
         rows, total = self._batches.rows_by_rank[self._comm.rank], np.zeros(weights.size)
-        for begin in range(0, rows, self._options.batch_size):
-            taken = slice(begin, min(begin + self._options.batch_size, rows))
+        for begin in range(0, rows, self._look_rows):
+            taken = slice(begin, min(begin + self._look_rows, rows))
             total += self._gradient(weights, take_rows(self._shard, taken))[1] * float(taken.stop - begin)
         step = self._comm.step
         self._comm.all_reduce(total, op="sum", name="look", nonfinite="propagate")
         self._comm.step = step  # rounding is keyed by it: a look must not change what a later step sends
-        return float(np.linalg.norm(total)) / sum(self._batches.rows_by_rank)
+        return math.sqrt(float((total * total).sum())) / sum(self._batches.rows_by_rank)
 
     def _ask(self, watch: Watch, structure: Structure, mean: float) -> str | None:
         callback = self._options.callback
