@@ -59,6 +59,8 @@ def problem(seed, n, d, k, loss, rows, bias, weighted, diagonal):
         data = CodeRows.of(QuantizedMatrix.from_array(x, int(rows)))
     elif rows == "columns":
         data = np.asfortranarray(x, np.float32)
+    elif rows == "repeated":
+        data = np.broadcast_to(x[:, :1].astype(np.float32), x.shape)
     elif rows == "every other":
         data = np.repeat(x.astype(np.float32), 2, axis=0)[::2]
     elif rows == "int8":
@@ -85,7 +87,7 @@ def assert_same(a, b):
     k=st.integers(1, 4),
     loss=st.sampled_from(["squared", "logistic", "huber", "softmax"]),
     rows=st.sampled_from(
-        ["f4", "f8", "f2", "int8", "8", "4", "2", "1", "columns", "every other"],
+        ["f4", "f8", "f2", "int8", "8", "4", "2", "1", "columns", "every other", "repeated"],
     ),
     shape=st.tuples(st.booleans(), st.booleans(), st.booleans()),
     batch_size=st.integers(1, 120),

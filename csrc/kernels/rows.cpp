@@ -131,43 +131,41 @@ std::size_t value_nbytes(Element element) {
   return element == Element::kF64 ? 8 : element == Element::kF32 ? 4 : element >= Element::kI8 ? 1 : 2;
 }
 
+// Rows of values of kBytes each; one call of memcpy a row where they are next to each other, and none where there is one.
 template <std::size_t kBytes>
-void take_values(const std::byte* p, std::ptrdiff_t stride, std::size_t d, std::byte* out) {
-  for (std::size_t j = 0; j < d; ++j, p += stride, out += kBytes) std::memcpy(out, p, kBytes);
-}
-
-void take_row(const MatrixView& view, std::size_t i, std::size_t size, std::byte* out) {
-  const std::byte* p = row_at(view, i);
-  switch (size) {
-    case 8: return take_values<8>(p, view.column_stride, view.d, out);
-    case 4: return take_values<4>(p, view.column_stride, view.d, out);
-    case 2: return take_values<2>(p, view.column_stride, view.d, out);
-    default: return take_values<1>(p, view.column_stride, view.d, out);
+void take_values(const MatrixView& view, const std::int64_t* index, std::size_t n, std::size_t known, std::size_t row_nbytes,
+                 std::byte* out) {
+  const bool packed = view.element > Element::kI8;
+  const bool apart = !packed && (view.d == 1 || view.column_stride != static_cast<std::ptrdiff_t>(kBytes));
+  for (std::size_t i = 0; i < n; ++i, out += row_nbytes) {
+    if (i + kTakenAhead < known) {
+      const std::byte* next = row_at(view, static_cast<std::size_t>(index[i + kTakenAhead]));
+      for (std::size_t at = 0; at < row_nbytes; at += 64) __builtin_prefetch(next + at);
+    }
+    const std::byte* p = row_at(view, static_cast<std::size_t>(index[i]));
+    if (!apart) std::memcpy(out, p, row_nbytes);
+    else
+      for (std::size_t j = 0; j < view.d; ++j) std::memcpy(out + j * kBytes, p + static_cast<std::ptrdiff_t>(j) * view.column_stride, kBytes);
   }
 }
 
 }  // namespace
 
-MatrixView take_rows(const MatrixView& view, const std::int64_t* index, std::size_t n, std::vector<double>& bytes) {
+MatrixView take_rows(const MatrixView& view, const std::int64_t* index, std::size_t n, std::size_t known, std::vector<double>& bytes) {
   const std::size_t size = value_nbytes(view.element);
-  const bool packed = view.element > Element::kI8;
-  const std::size_t nbytes = packed ? (view.d * static_cast<std::size_t>(view.bits()) + 7) / 8 : view.d * size;
-  const bool whole = packed || view.d == 1 || view.column_stride == static_cast<std::ptrdiff_t>(size);
-  bytes.resize((n * nbytes + sizeof(double) - 1) / sizeof(double));
+  const std::size_t row_nbytes = view.is_codes() ? (view.d * static_cast<std::size_t>(view.bits()) + 7) / 8 : view.d * size;
+  bytes.resize((n * row_nbytes + sizeof(double) - 1) / sizeof(double));
   std::byte* out = reinterpret_cast<std::byte*>(bytes.data());
-  for (std::size_t i = 0; i < n; ++i, out += nbytes) {
-    if (i + kTakenAhead < n) {
-      const std::byte* next = row_at(view, static_cast<std::size_t>(index[i + kTakenAhead]));
-      for (std::size_t at = 0; at < nbytes; at += 64) __builtin_prefetch(next + at);
-    }
-    const auto row = static_cast<std::size_t>(index[i]);
-    if (whole) std::memcpy(out, row_at(view, row), nbytes);
-    else take_row(view, row, size, out);
+  switch (size) {
+    case 8: take_values<8>(view, index, n, known, row_nbytes, out); break;
+    case 4: take_values<4>(view, index, n, known, row_nbytes, out); break;
+    case 2: take_values<2>(view, index, n, known, row_nbytes, out); break;
+    default: take_values<1>(view, index, n, known, row_nbytes, out);
   }
   MatrixView taken = view;
-  taken.data = reinterpret_cast<const std::byte*>(bytes.data());
+  taken.data = out;
   taken.n = n;
-  taken.row_stride = static_cast<std::ptrdiff_t>(nbytes);
+  taken.row_stride = static_cast<std::ptrdiff_t>(row_nbytes);
   taken.column_stride = static_cast<std::ptrdiff_t>(size);
   return taken;
 }

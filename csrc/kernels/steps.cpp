@@ -13,6 +13,7 @@ class Stepper {
  public:
   Stepper(const StepsArgs& args, StepsState& state)
       : args_(args), state_(state), batch_(args.rows), map_(args.units), size_(args.units.size()),
+        end_(args.rows.x.n * (args.first_batch + args.n_steps) / args.n_batches),
         sums_(gradient_width(args.units.d, args.units.k)), wide_(size_), w_(args.units.d * args.units.k),
         intercept_(args.units.k), noise_(args.rows.noise ? args.units.d : 0), gradient_(size_) {
     batch_.w = w_.data();
@@ -24,7 +25,7 @@ class Stepper {
   bool take(std::size_t i) {
     const std::size_t n = args_.rows.x.n, b = args_.first_batch + i;
     const std::size_t begin = n * b / args_.n_batches, end = n * (b + 1) / args_.n_batches;
-    const double value = differentiate(args_.order + begin, end - begin);
+    const double value = differentiate(args_.order + begin, end - begin, end_ - begin);
     if (!active_table().sums->f32.all_finite(gradient_.data(), size_)) return false;
     state_.value += value * static_cast<double>(end - begin);
     update(args_.rates[i]);
@@ -33,12 +34,13 @@ class Stepper {
   }
 
  private:
-  double differentiate(const std::int64_t* rows, std::size_t n) {
+  // Of the first n of the rows that follow.
+  double differentiate(const std::int64_t* rows, std::size_t n, std::size_t known) {
     for (std::size_t i = 0; i < size_; ++i) wide_[i] = static_cast<double>(state_.u[i]);
     map_.weights(wide_.data(), w_.data(), intercept_.data());
-    batch_.x = take_rows(args_.rows.x, rows, n, x_);
-    batch_.y = take_rows(args_.rows.y, rows, n, y_);
-    if (args_.rows.weight.data) batch_.weight = take_rows(args_.rows.weight, rows, n, weight_);
+    batch_.x = take_rows(args_.rows.x, rows, n, known, x_);
+    batch_.y = take_rows(args_.rows.y, rows, n, known, y_);
+    if (args_.rows.weight.data) batch_.weight = take_rows(args_.rows.weight, rows, n, known, weight_);
     const double count = static_cast<double>(n);
     for (std::size_t j = 0; j < noise_.size(); ++j) noise_[j] = count * args_.rows.noise[j];
     gradient_leaves(batch_, sums_.data());
@@ -69,7 +71,7 @@ class Stepper {
   StepsState& state_;
   GradientArgs batch_;  // of the rows at hand
   UnitsMap map_;
-  const std::size_t size_;
+  const std::size_t size_, end_;  // values of u; rows of the order that this call takes
   std::vector<double> x_, y_, weight_;  // bytes of the rows at hand
   std::vector<double> sums_, wide_, w_, intercept_, noise_;
   std::vector<float> gradient_;
