@@ -167,6 +167,14 @@ SUITES = {
         ],
         ["linear_scrimp", *LINEAR_PEERS, "linear_sklearn", "linear_sklearnex"],
     ),
+    "sgd": Suite(
+        [
+            linear_case("sgd", case, {"data": "normal", "n": n, "d": d, "k": 1})
+            for case in ("squared", "logistic")
+            for n, d in ((20_000, 50), (200_000, 100), (1_000_000, 20))
+        ],
+        ["linear_scrimp", "linear_sklearn"],
+    ),
     "collectives": Suite(
         collective_cases(), ["collectives_", "collectives_torch", "collectives_mpich", "collectives_openmpi"]
     ),

@@ -5,7 +5,7 @@ import numpy as np
 import scrimp
 from contestants import fits
 from contestants.datasets import ALPHA, load, weights
-from scrimp.linear_model import LogisticRegression, Ridge
+from scrimp.linear_model import LogisticRegression, Ridge, SGDClassifier, SGDRegressor
 from scrimp.matrix import gradient_sums, gram_sums
 
 SEEDS = range(5)
@@ -61,6 +61,14 @@ def flights(threads: int, data: str, n: int, d: int, k: int = 1) -> dict:
     }
 
 
+def sgd(kind) -> dict:
+    """Fits of 20 epochs, the default, and of 2."""
+    return {
+        "scrimp": lambda threads: kind(threads=threads),
+        "scrimp 2 epochs": lambda threads: kind(threads=threads, max_iter=2),
+    }
+
+
 CASES = {
     "gradient.gradient": gradient,
     "gram.gram": gram,
@@ -68,4 +76,6 @@ CASES = {
     "fit.ridge": fits.ridge({"scrimp": lambda threads: Ridge(ALPHA, threads=threads)}),
     "fit.flights": flights,
     "fit.logistic": fits.logistic({"scrimp": lambda threads: LogisticRegression(alpha=1.0, threads=threads)}),
+    "sgd.squared": fits.ridge(sgd(SGDRegressor)),
+    "sgd.logistic": fits.logistic(sgd(SGDClassifier)),
 }

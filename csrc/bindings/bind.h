@@ -10,6 +10,7 @@ void bind_engine(pybind11::module_& m);
 void bind_linear(pybind11::module_& m);
 void bind_matmul(pybind11::module_& m);
 void bind_matrix(pybind11::module_& m);
+void bind_steps(pybind11::module_& m);
 void bind_wire(pybind11::module_& m);
 
 }  // namespace scrimp

@@ -1,30 +1,18 @@
 #include "bindings/bind.h"
-#include "bindings/matrix_arg.h"
+#include "bindings/targets_arg.h"
 #include "kernels/code_gram.h"
 #include "kernels/descent.h"
-#include "kernels/gradient.h"
 #include "kernels/gram.h"
 #include "kernels/table.h"
 
 namespace scrimp {
 namespace {
 
-using OptionalArray = std::optional<py::array>;
-
 py::list loss_names() {
   py::list names;
   const LinearKernels& kernels = *active_table().linear;
   for (std::size_t i = 0; i < kernels.n_losses; ++i) names.append(kernels.losses[i].name);
   return names;
-}
-
-void take_targets(GradientArgs& args, const py::array& y, const OptionalArray& weight, const std::string& loss, double parameter) {
-  args.y = column_view(y, "y", args.x.n);
-  args.weight = column_view(weight, "weight", args.x.n);
-  const bool classes = find_loss(loss).over_outputs && args.y.d == 1;
-  require(args.y.d == args.k || classes, "y must have ", args.k, " columns, got ", describe(y));
-  args.loss = loss;
-  args.parameter = parameter;
 }
 
 void gradient(const py::array& x, int bits, const OptionalArray& scale, const OptionalArray& offset, const OptionalArray& noise,

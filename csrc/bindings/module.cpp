@@ -8,5 +8,6 @@ PYBIND11_MODULE(_core, m, pybind11::mod_gil_not_used()) {
   scrimp::bind_linear(m);
   scrimp::bind_matmul(m);
   scrimp::bind_matrix(m);
+  scrimp::bind_steps(m);
   scrimp::bind_wire(m);
 }

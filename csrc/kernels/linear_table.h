@@ -132,6 +132,13 @@ struct RangeRun {
   E* apart;  // [d] Σ distance from the nearest integer
 };
 
+// Solves with a lower triangle for k right-hand sides, in place.
+struct TriangularRun {
+  const double* lower;  // [n][n], pivots above 0; what is above the diagonal is not read
+  std::size_t n, k;
+  double* x;            // [k][n]
+};
+
 struct MatrixKernels {
   void (*quantize_f32)(const QuantizeRun<float>&);
   void (*quantize_f64)(const QuantizeRun<double>&);
@@ -153,6 +160,8 @@ struct LinearKernels {
   void (*gram)(const GramRun&);
   std::size_t (*code_gram_nbytes)(std::size_t d);
   void (*code_gram)(const CodeGramRun&);
+  void (*solve_lower)(const TriangularRun&);             // lower·x = b
+  void (*solve_lower_transposed)(const TriangularRun&);  // lowerᵀ·x = b
   MatrixKernels matrix;
 };
 

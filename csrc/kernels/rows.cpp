@@ -123,6 +123,53 @@ void read_values(const MatrixView& view, std::size_t begin, std::size_t n, T* ou
   for (std::size_t i = 0; i < n; ++i) read_row<T>(view, begin + i, out + i * view.d);
 }
 
+namespace {
+
+constexpr std::size_t kTakenAhead = 16;  // rows: about what memory takes to answer
+
+std::size_t value_nbytes(Element element) {
+  return element == Element::kF64 ? 8 : element == Element::kF32 ? 4 : element >= Element::kI8 ? 1 : 2;
+}
+
+// Rows of values of kBytes each; one call of memcpy a row where they are next to each other, and none where there is one.
+template <std::size_t kBytes>
+void take_values(const MatrixView& view, const std::int64_t* index, std::size_t n, std::size_t known, std::size_t row_nbytes,
+                 std::byte* out) {
+  const bool packed = view.element > Element::kI8;
+  const bool apart = !packed && (view.d == 1 || view.column_stride != static_cast<std::ptrdiff_t>(kBytes));
+  for (std::size_t i = 0; i < n; ++i, out += row_nbytes) {
+    if (i + kTakenAhead < known) {
+      const std::byte* next = row_at(view, static_cast<std::size_t>(index[i + kTakenAhead]));
+      for (std::size_t at = 0; at < row_nbytes; at += 64) __builtin_prefetch(next + at);
+    }
+    const std::byte* p = row_at(view, static_cast<std::size_t>(index[i]));
+    if (!apart) std::memcpy(out, p, row_nbytes);
+    else
+      for (std::size_t j = 0; j < view.d; ++j) std::memcpy(out + j * kBytes, p + static_cast<std::ptrdiff_t>(j) * view.column_stride, kBytes);
+  }
+}
+
+}  // namespace
+
+MatrixView take_rows(const MatrixView& view, const std::int64_t* index, std::size_t n, std::size_t known, std::vector<double>& bytes) {
+  const std::size_t size = value_nbytes(view.element);
+  const std::size_t row_nbytes = view.is_codes() ? (view.d * static_cast<std::size_t>(view.bits()) + 7) / 8 : view.d * size;
+  bytes.resize((n * row_nbytes + sizeof(double) - 1) / sizeof(double));
+  std::byte* out = reinterpret_cast<std::byte*>(bytes.data());
+  switch (size) {
+    case 8: take_values<8>(view, index, n, known, row_nbytes, out); break;
+    case 4: take_values<4>(view, index, n, known, row_nbytes, out); break;
+    case 2: take_values<2>(view, index, n, known, row_nbytes, out); break;
+    default: take_values<1>(view, index, n, known, row_nbytes, out);
+  }
+  MatrixView taken = view;
+  taken.data = out;
+  taken.n = n;
+  taken.row_stride = static_cast<std::ptrdiff_t>(row_nbytes);
+  taken.column_stride = static_cast<std::ptrdiff_t>(size);
+  return taken;
+}
+
 template void read_values<float>(const MatrixView&, std::size_t, std::size_t, float*);
 template void read_values<double>(const MatrixView&, std::size_t, std::size_t, double*);
 

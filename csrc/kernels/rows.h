@@ -51,4 +51,8 @@ constexpr std::size_t n_leaves(std::size_t n) { return (n + kLeafRows - 1) / kLe
 template <class T>
 void read_values(const MatrixView& view, std::size_t begin, std::size_t n, T* out);
 
+// Copies rows index[0 … n) next to each other, in the bits they are stored in; returns the view of the copies in `bytes`.
+// Of index[0 … known) those that come next are fetched.
+MatrixView take_rows(const MatrixView& view, const std::int64_t* index, std::size_t n, std::size_t known, std::vector<double>& bytes);
+
 }  // namespace scrimp

@@ -4,6 +4,7 @@
 #include "kernels/isa_name.h"
 #include "kernels/linear_table.h"
 #include "kernels/matrix_loop-inl.h"
+#include "kernels/triangular-inl.h"
 
 namespace scrimp {
 
@@ -19,6 +20,8 @@ const LinearKernels SCRIMP_OF_ISA(kLinear) = {
     &gram_panel,
     &code_gram_nbytes,
     &code_gram_rows,
+    &solve_lower,
+    &solve_lower_transposed,
     {&quantize_rows<float>, &quantize_rows<double>, &range_rows<float>, &range_rows<double>, &pack_row, &unpack_row}};
 
 }  // namespace scrimp

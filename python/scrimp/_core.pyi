@@ -246,6 +246,47 @@ def descend(
     done: NDArray[np.int64],
     threads: int,
 ) -> None: ...
+
+class Units:
+    def __init__(
+        self,
+        mean: Float64s,
+        centre: Float64s,
+        penalty: Float64s,
+        scale: Float64s,
+        lower: Float64s | None,
+        bias: bool,
+        joint: bool,
+    ) -> None: ...
+    def weights(self, u: Float64s, w: Float64s, intercept: Float64s) -> None: ...
+    def gradient(self, w: Float64s, sums: Float64s, n: float, g: Float64s) -> float: ...
+
+def take_steps(
+    units: Units,
+    x: NDArray[Any],
+    bits: int,
+    scale: Float64s | None,
+    offset: Float64s | None,
+    noise: Float64s | None,
+    y: FloatArray,
+    weight: FloatArray | None,
+    loss: str,
+    parameter: float,
+    precise: bool,
+    threads: int,
+    order: NDArray[np.int64],
+    n_batches: int,
+    first_batch: int,
+    rates: NDArray[np.float32],
+    momentum: float,
+    nesterov: bool,
+    n_unaveraged: int,
+    u: NDArray[np.float32],
+    velocity: NDArray[np.float32] | None,
+    mean: Float64s | None,
+    n_averaged: int,
+    value: float,
+) -> tuple[int, int, float]: ...
 def column_ranges(
     x: FloatArray, low: Float64s, high: Float64s, integral: NDArray[np.uint8], threads: int
 ) -> tuple[int, int] | None: ...

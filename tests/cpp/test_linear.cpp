@@ -2,6 +2,7 @@
 // the sanitizers run.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <vector>
 
@@ -10,6 +11,8 @@
 #include "kernels/gradient.h"
 #include "kernels/gram.h"
 #include "kernels/matrix.h"
+#include "kernels/steps.h"
+#include "kernels/table.h"
 
 namespace scrimp {
 namespace {
@@ -139,6 +142,60 @@ TEST_P(Sizes, PackedRowsComeBack) {
 INSTANTIATE_TEST_SUITE_P(Kernels, Sizes,
                          testing::Values(std::pair{1, 1}, std::pair{7, 3}, std::pair{8, 16}, std::pair{9, 33},
                                          std::pair{513, 31}, std::pair{40, 200}, std::pair{4097, 17}));
+
+// What a solve leaves of its right-hand side is rounding, at sizes around those of a block.
+TEST(Triangular, SolvesAreExactToRounding) {
+  for (std::size_t n = 1; n < 40; ++n)
+    for (std::size_t k : {1, 3}) {
+      std::vector<double> lower(n * n, std::nan(""));  // what is above the diagonal has no influence
+      const std::vector<float> values = uniform(n * n + k * n, n);
+      for (std::size_t i = 0; i < n; ++i) {
+        for (std::size_t j = 0; j < i; ++j) lower[i * n + j] = values[i * n + j];
+        lower[i * n + i] = 1.5;
+      }
+      const std::vector<double> b(values.end() - static_cast<std::ptrdiff_t>(k * n), values.end());
+      std::vector<double> x = b, z = b;
+      active_table().linear->solve_lower({lower.data(), n, k, x.data()});
+      active_table().linear->solve_lower_transposed({lower.data(), n, k, z.data()});
+      for (std::size_t o = 0; o < k; ++o)
+        for (std::size_t i = 0; i < n; ++i) {
+          double forward = 0, backward = 0;
+          for (std::size_t j = 0; j <= i; ++j) forward += lower[i * n + j] * x[o * n + j];
+          for (std::size_t j = i; j < n; ++j) backward += lower[j * n + i] * z[o * n + j];
+          EXPECT_NEAR(forward, b[o * n + i], 1e-12);
+          EXPECT_NEAR(backward, b[o * n + i], 1e-12);
+        }
+    }
+}
+
+TEST(Steps, AStepFollowsTheGradientOfItsRows) {
+  constexpr std::size_t kRows = 21, kColumns = 5;
+  const std::vector<float> x = uniform(kRows * kColumns, 1), y = uniform(kRows, 2);
+  const std::vector<double> zero(kColumns), one(kColumns, 1.0);
+  std::vector<std::int64_t> order(kRows);
+  for (std::size_t i = 0; i < kRows; ++i) order[i] = static_cast<std::int64_t>(i * 8 % kRows);
+  const std::vector<float> rates{0.5f};
+  std::vector<float> u(kColumns);
+  for (std::size_t batch = 0; batch < 3; ++batch) {
+    StepsArgs args;
+    args.units = {kColumns, 1, false, false, zero.data(), zero.data(), zero.data(), one.data(), nullptr};
+    args.rows.x = view_of(x, Element::kF32, kRows, kColumns);
+    args.rows.y = view_of(y, Element::kF32, kRows, 1);
+    args.order = order.data();
+    args.n_batches = 3;
+    args.first_batch = batch;
+    args.n_steps = 1;
+    args.rates = rates.data();
+    std::fill(u.begin(), u.end(), 0.0f);
+    StepsState state{u.data(), nullptr, nullptr, 0, 0};
+    ASSERT_EQ(take_steps(args, state), 1u);
+    for (std::size_t j = 0; j < kColumns; ++j) {
+      double sum = 0;
+      for (std::size_t i = 7 * batch; i < 7 * (batch + 1); ++i) sum += x[static_cast<std::size_t>(order[i]) * kColumns + j] * y[static_cast<std::size_t>(order[i])];
+      EXPECT_NEAR(u[j], 0.5 * sum / 7, 1e-6);
+    }
+  }
+}
 
 }  // namespace
 }  // namespace scrimp

@@ -7,6 +7,7 @@
 #include "kernels/gram.h"
 #include "kernels/matmul.h"
 #include "kernels/matrix.h"
+#include "kernels/steps.h"
 #include "kernels/table.h"
 
 namespace {
@@ -119,6 +120,34 @@ void print_products(const Data& data, const char* name, std::size_t d) {
     }
 }
 
+void print_steps(const Data& data, const MatrixView& x, const char* element) {
+  std::vector<double> lower(kColumns * kColumns), scale(kColumns, 0.75);
+  for (std::size_t i = 0; i < kColumns; ++i) {
+    for (std::size_t j = 0; j < i; ++j) lower[i * kColumns + j] = data.wide[i * kColumns + j] / 64;
+    lower[i * kColumns + i] = 1;
+  }
+  constexpr std::size_t kBatches = 40, kSize = (kColumns + 1) * kOutputs;
+  std::vector<std::int64_t> order(kRows);
+  for (std::size_t i = 0; i < kRows; ++i) order[i] = static_cast<std::int64_t>(i * 1000 % kRows);  // 1000 and 4173 share no factor
+  const std::vector<float> rates(kBatches, 1e-4f);
+  scrimp::StepsArgs args;
+  args.units = {kColumns, kOutputs, true, false, data.wide.data(), data.bias.data(), scale.data(), scale.data(), lower.data()};
+  args.rows.x = x;
+  args.rows.k = kOutputs;
+  args.rows.y = view_of(data.y, Element::kF32, kRows, kOutputs);
+  args.rows.loss = "logistic";
+  args.order = order.data();
+  args.n_batches = args.n_steps = kBatches;
+  args.rates = rates.data();
+  args.momentum = 0.9f;
+  std::vector<float> u(kSize), velocity(kSize);
+  std::vector<double> mean(kSize);
+  scrimp::StepsState state{u.data(), velocity.data(), mean.data(), 0, 0};
+  scrimp::take_steps(args, state);
+  print_vector("steps", element, u);
+  print_vector("steps mean", element, mean);
+}
+
 }  // namespace
 
 void print_linear_digests() {
@@ -129,6 +158,8 @@ void print_linear_digests() {
     for (std::size_t d : {640, 333}) print_products(data, codec, d);
   print_gradients(data, f32, "f32");
   print_gradients(data, f64, "f64");
+  print_steps(data, f32, "f32");
+  print_steps(data, f64, "f64");
   for (const MatrixView& x : {f32, f64}) {
     scrimp::GramArgs args;
     args.x = x;

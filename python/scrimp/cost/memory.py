@@ -102,13 +102,15 @@ def shared_resident_bytes() -> int:
 def _status_bytes(field: str) -> int:
     """Read a field of /proc/self/status (given in kB there), 0 where there is none."""
     try:
-        with open("/proc/self/status", encoding="ascii", errors="replace") as status:
-            for line in status:
-                if line.startswith(field + ":"):
-                    return int(line.split()[1]) * 1024
+        handle = os.open("/proc/self/status", os.O_RDONLY)
     except OSError:
-        pass
-    return 0
+        return 0
+    try:
+        status = os.read(handle, 1 << 16)
+    finally:
+        os.close(handle)
+    value = status.partition(f"\n{field}:".encode())[2].split(maxsplit=1)
+    return int(value[0]) * 1024 if value else 0
 
 
 def _reset_mark() -> bool:

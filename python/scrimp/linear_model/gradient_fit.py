@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -305,9 +306,8 @@ class GradientFit:
             "checkpoint": self.checkpoint,
             "on_failure": self.on_failure,
         }
-        with (
-            one_thread()
-        ):  # the rows are the kernels' work; threads for small matrices only wait for each other
+        # What L-BFGS has for a BLAS is small: its threads would only wait for each other.
+        with one_thread() if solver == "lbfgs" else nullcontext():
             return minimize(objective, start, data, **(options | changes))
 
     def _most_passes(self: Any, solver: str, n: int) -> int:

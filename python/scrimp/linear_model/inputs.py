@@ -73,6 +73,7 @@ def training_rows(
     if is_codes(X):
         rows = code_rows(estimator, X, reset=reset)
         targets = check_array(y, dtype=np.float64, ensure_2d=False, input_name="y")
+        targets = column_or_1d(targets, warn=True) if one_output else targets
         if len(targets) != rows.shape[0]:
             raise ValueError(f"y must have {rows.shape[0]} rows like X, got {len(targets)}")
     else:
@@ -90,7 +91,7 @@ def training_rows(
             check_unseen(rows)
     narrow = as_they_are and getattr(targets, "dtype", None) == np.float32
     dtype = np.float32 if narrow else np.float64
-    targets = np.asarray(column_or_1d(targets, warn=True) if one_output else targets, dtype)
+    targets = np.asarray(targets, dtype)
     weight = row_weights(sample_weight, rows.shape[0])
     return Inputs(rows, targets.reshape(len(targets), -1), weight, targets.ndim == 1)
 
@@ -152,14 +153,14 @@ def soft_targets(y: Any) -> NDArray[np.float64] | None:
 
 def _labelled(estimator: Any, X: Any, y: Any, reset: bool) -> tuple[Any, NDArray[Any]]:
     if is_codes(X):
-        rows, labels = code_rows(estimator, X, reset=reset), y
+        rows, labels = code_rows(estimator, X, reset=reset), column_or_1d(y, warn=True)
     else:
         finite = not is_unseen(X)
         types = _kept_types(X)
         rows, labels = validated(estimator, X, y, reset=reset, dtype=types, ensure_all_finite=finite)
         check_unseen(rows)
     check_classification_targets(labels)
-    return rows, column_or_1d(labels, warn=True)
+    return rows, labels
 
 
 def _class_numbers(labels: NDArray[Any], known: Any) -> tuple[NDArray[Any], NDArray[np.float64]]:

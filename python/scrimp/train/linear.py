@@ -13,10 +13,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from scrimp import _core
 from scrimp.matrix import LEAF_ROWS, QuantizedMatrix, TreeSum, column_ranges, gradient_sums
 from scrimp.matrix.blas import one_thread
+from scrimp.matrix.gradients import Source, float_targets
+from scrimp.matrix.many_outputs import has_many_outputs
+from scrimp.matrix.quantized import row_weights
 from scrimp.train.checkpoint import fingerprint
 from scrimp.train.dense import Factor, Matrix
+from scrimp.train.steps import CALL_VALUES, LinearSteps
 
 PILOT_ROWS = 8192
 LEVERAGE = 10.0  # units that a value of a column may be from its mean
@@ -108,22 +113,34 @@ class LinearObjective:
         )
 
     def _from_total(self, w: Matrix, total: Matrix, n: int) -> tuple[float, Matrix]:
-        d, k = w.shape
-        mean = total / n
-        g0 = mean[d * k : d * k + k]
-        g = mean[: d * k].reshape(d, k) - np.outer(self.mean, g0) + self.penalty * w
-        value = float(mean[-2]) + 0.5 * float((self.penalty * (w * w)).sum())
-        return value, self._in_units(np.concatenate([g, g0[None]]) if self.bias else g)
+        g = np.empty((len(self.mean) + self.bias, w.shape[1]))
+        return self._units().gradient(w, total, n, g), g
+
+    def many_steps(
+        self, rows: tuple[Any, ...], batch_rows: int, momentum: float, nesterov: bool
+    ) -> LinearSteps | None:
+        """Return what takes many steps of sgd at once; None for rows that are taken a step at a time."""
+        x, y, *weights = rows
+        noise = None
+        if isinstance(x, CodeRows):
+            noise = x.row_noise if self.loss == "squared" and x.row_noise.any() else None
+            x = x.matrix
+        source = Source.of(x, 0)
+        k = len(self.penalty)
+        if batch_rows > LEAF_ROWS or has_many_outputs(source.array, k) or (weights and noise is not None):
+            return None
+        own = row_weights(weights[0], source.n) if weights else None
+        how = self.loss, self.delta, self.precise, self.threads
+        most = max(1, CALL_VALUES // (batch_rows * source.d * k))
+        targets = float_targets(y, source.n)
+        return LinearSteps(self._units(), source, noise, targets, own, *how, momentum, nesterov, most)
 
     def weights(self, u: Matrix) -> tuple[Matrix, Matrix]:
         """Return the coefficients float64[d, k] and intercepts float64[k] that u stands for."""
-        d, wide = len(self.mean), np.asarray(u, np.float64)
-        if self._are_joint:
-            theta = self.units.half_solve_transposed(wide.reshape(-1, 1)).reshape(wide.shape)
-        else:
-            theta = np.concatenate([self.units.half_solve_transposed(wide[:d]), wide[d:]])
-        w = theta[:d]
-        return w, self.centre - self.mean @ w + (theta[d] if self.bias else 0.0)
+        d, k = len(self.mean), len(self.penalty)
+        w, intercept = np.empty((d, k)), np.empty(k)
+        self._units().weights(np.ascontiguousarray(u, np.float64), w, intercept)
+        return w, intercept
 
     def start(self, dtype: type, theta: Matrix | None = None) -> Matrix:
         """Return the u of these coefficients and centred intercepts, by default of none."""
@@ -162,11 +179,12 @@ class LinearObjective:
     def _are_joint(self) -> bool:
         return len(self.units.scale) == (len(self.mean) + self.bias) * len(self.penalty) != len(self.mean)
 
-    def _in_units(self, g: Matrix) -> Matrix:
-        if self._are_joint:
-            return self.units.half_solve(g.reshape(-1, 1)).reshape(g.shape)
-        d = len(self.mean)
-        return np.concatenate([self.units.half_solve(g[:d]), g[d:]])
+    def _units(self) -> _core.Units:
+        mean, centre, penalty, scale = (
+            np.ascontiguousarray(a, np.float64)
+            for a in (self.mean, self.centre, self.penalty, self.units.scale)
+        )
+        return _core.Units(mean, centre, penalty, scale, self.units.lower, self.bias, self._are_joint)
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,7 +299,8 @@ def sample_units(X: Any, mean: Matrix, penalty: float, bend: float) -> Factor:
 
 def pilot_rows(n: int, most: int = PILOT_ROWS) -> NDArray[np.int64]:
     """Return up to `most` evenly spaced row numbers."""
-    return np.unique(np.linspace(0, n - 1, min(most, n)).astype(np.int64))
+    m = min(most, n)
+    return np.arange(m) * (n - 1) // max(m - 1, 1)
 
 
 def sample_rows(X: Any, rows: NDArray[np.int64]) -> Matrix:
@@ -326,7 +345,7 @@ def _reach(X: Any, mean: Matrix) -> Matrix:
 
 def _units(X: Any, z: Matrix, mean: Matrix, reach: Any, penalty: float, bend: float) -> Factor:
     """Factor a sample's Hessian, its diagonal raised to `reach`; the diagonal alone where d is large."""
-    spread = np.maximum(np.maximum((z * z).mean(axis=0), spread_of_rare(X, z, mean)), reach)
+    spread = np.maximum(np.einsum("ij,ij->j", z, z) / len(z), np.maximum(spread_of_rare(X, z, mean), reach))
     safe = bend * np.where(spread > 0, spread, 1.0) + penalty
     diagonal = Factor(1 / np.sqrt(safe), None)
     if z.shape[1] > FACTOR_COLUMNS:

@@ -11,7 +11,7 @@ import numpy as np
 
 from scrimp.cost import Budget
 from scrimp.train.exchange import Wire
-from scrimp.train.optimizers import Optimizer, adam, decayed, sgd
+from scrimp.train.optimizers import Optimizer, Schedule, adam, decayed, sgd
 from scrimp.train.structure import Structure, Vector
 from scrimp.usage import Usage
 
@@ -78,9 +78,13 @@ class Options:
         if self.sync_every > 1 and (self.shard != "rows" or self.solver == "lbfgs"):
             raise ValueError("sync_every above 1 needs shard='rows' and solver='sgd' or 'adam'")
 
+    def rate(self, total_steps: int) -> Schedule:
+        """Return the learning rate by step."""
+        return decayed(self.learning_rate, self.schedule, total_steps)
+
     def rule(self, total_steps: int) -> Optimizer:
         """Return the update rule of a stochastic solver."""
-        rate = decayed(self.learning_rate, self.schedule, total_steps)
+        rate = self.rate(total_steps)
         return adam(rate) if self.solver == "adam" else sgd(rate, self.momentum, self.nesterov)
 
     def identity(self, structure: Structure, size: int | None) -> dict[str, Any]:

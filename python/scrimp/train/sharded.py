@@ -20,12 +20,13 @@ from scrimp.train.full_batch import FullBatchLoop, LeafBatchLoop, sums_by_leaves
 from scrimp.train.options import Fit, Options, Outcome, Report, averaged_after
 from scrimp.train.ranks import TIMEOUT_S, kept_state, on_ranks
 from scrimp.train.rows import count_rows, take_rows
-from scrimp.train.stochastic import StochasticLoop
+from scrimp.train.stochastic import ManySteps, StochasticLoop
 from scrimp.train.structure import Structure, Vector
 from scrimp.train.watch import Watch
 from scrimp.usage import Usage
 
 ValueAndGrad = Callable[[Any, Any], tuple[float, Any]]
+LOOK_ROWS = 16 * LEAF_ROWS  # of the gradient over all rows, at once
 
 
 def minimize(
@@ -200,10 +201,27 @@ def train(
         loop = LeafBatchLoop(comm, value_and_grad, w, shard, bounds, options, structure)  # type: ignore[arg-type]
     else:
         rows_by_rank = tuple(end - begin for begin, end in bounds)
-        loop_type = FullBatchLoop if options.solver == "lbfgs" else StochasticLoop
-        loop = loop_type(comm, _flat(value_and_grad, structure), w, shard, rows_by_rank, options)
+        parts = comm, _flat(value_and_grad, structure), w, shard, rows_by_rank, options
+        if options.solver == "lbfgs":
+            loop = FullBatchLoop(*parts)
+        else:
+            many = _many_steps(comm, value_and_grad, w, shard, options)
+            # A function is asked for no more rows than in a step, unless it takes all that L-BFGS has.
+            look_rows = LOOK_ROWS if hasattr(value_and_grad, "leaf_sums") else options.batch_size
+            loop = StochasticLoop(*parts, many, look_rows)
     problem, spent = _begin(comm, loop, value_and_grad, structure, w0, data, options)
     return loop.run(Watch(comm, options.budget, spent, started), problem, structure)
+
+
+def _many_steps(comm: Comm, value_and_grad: Any, w: Vector, shard: Any, options: Options) -> ManySteps | None:
+    """Return what takes many steps at once, where nothing travels and the objective offers it."""
+    exchanged = comm.size > 1 or options.shard != "rows" or options.wire.gradient != "raw"
+    plain = options.solver == "sgd" and options.sync_every == 1 and w.dtype == np.float32
+    if exchanged or not plain or not hasattr(value_and_grad, "many_steps"):
+        return None
+    rows = min(options.batch_size, count_rows(shard))
+    steps: ManySteps | None = value_and_grad.many_steps(shard, rows, options.momentum, options.nesterov)
+    return steps
 
 
 def _begin(

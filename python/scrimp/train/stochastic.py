@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,15 @@ from scrimp.train.structure import Structure, Vector
 from scrimp.train.watch import Watch
 
 Gradient = Callable[[Vector, Any], tuple[float, Vector]]
+
+
+class ManySteps(Protocol):
+    """Takes steps of sgd on one rank, with the bits of one at a time; see `LinearSteps`."""
+
+    most: int
+
+    def __call__(self, *args: Any) -> tuple[int, int, float]:
+        """Take them in place; fewer than asked for where the gradient of the next one is not finite."""
 
 
 class Stepper:
@@ -56,6 +65,29 @@ class Stepper:
         self.master = self.master + change
         self._take_in(count)
         self.weights = self._exchange.publish(self.master)
+
+    def take_many(
+        self,
+        many: ManySteps,
+        batches: tuple[NDArray[np.int64], int, int],
+        rates: Vector,
+        count: int,
+        value: float,
+    ) -> tuple[int, float]:
+        """Take a step a rate if it can be taken; return how many were, and the sum of the objective so far.
+
+        `batches` are the rows in order, the number of batches in them, and the first one.
+        """
+        averages = self._average_from < math.inf
+        late = max(0, math.ceil(self._average_from) - 1 - count) if averages else 0
+        mean = self._mean.copy() if averages else None
+        state = {name: a.copy() for name, a in self.state.items()}
+        own = self.master.copy(), state.get("momentum"), mean, self.n_averaged
+        taken, self.n_averaged, value = many(*batches, rates, late, *own, value)
+        self.master, self.state = own[0], state
+        self._mean = self._mean if mean is None else mean
+        self.weights = self._exchange.publish(self.master)
+        return taken, value
 
     def _take_in(self, count: int) -> None:
         if count + 1 >= self._average_from:
@@ -110,10 +142,14 @@ class StochasticLoop:
         shard: Any,
         rows_by_rank: tuple[int, ...],
         options: Options,
+        many_steps: ManySteps | None,
+        look_rows: int,
     ) -> None:
         self._comm, self._gradient, self._shard, self._options = comm, gradient, shard, options
+        self._many_steps, self._look_rows = many_steps, look_rows
         self._batches = Batches(rows_by_rank, options.batch_size, options.seed)
-        rule = options.rule(self._batches.steps * options.max_iter)
+        total_steps = self._batches.steps * options.max_iter
+        rule, self._rate = options.rule(total_steps), options.rate(total_steps)
         self._exchange = exchange_for(options.shard, comm, w.size, options.wire)
         average_from = options.average / sum(rows_by_rank) * self._batches.steps or math.inf
         self._stepper = Stepper(self._exchange, rule, w, options.sync_every, average_from)
@@ -148,14 +184,27 @@ class StochasticLoop:
     def _run_epoch(self, watch: Watch) -> str | None:
         order = self._batches.order(self._epoch, self._comm.rank)
         while self._step < self._batches.steps:
-            self._one_step(order)
             count = self._epoch * self._batches.steps + self._step
+            count += self._many(order, watch, count) or self._one_step(order)
             if watch.due(count) and watch.over_budget(count):
                 self._save(watch)
                 return "budget"
         return None
 
-    def _one_step(self, order: NDArray[np.int64]) -> None:
+    def _many(self, order: NDArray[np.int64], watch: Watch, count: int) -> int:
+        """Take steps until the next look is due, if many can be taken at once; return how many."""
+        many, left = self._many_steps, self._batches.steps - self._step
+        if many is None:
+            return 0
+        first, n = self._step, int(min(left, watch.free_steps(count), many.most))
+        rates = np.array([self._rate(count + i) for i in range(n)], np.float32)
+        batches = order, self._batches.steps, first
+        taken, self._epoch_sum = self._stepper.take_many(many, batches, rates, count, self._epoch_sum)
+        self._step += taken
+        self._comm.step += taken  # as many collectives as the steps would have called one at a time
+        return taken
+
+    def _one_step(self, order: NDArray[np.int64]) -> int:
         step, batches = self._step, self._batches
         rows = order[batches.span(step, self._comm.rank)]
         gradient = np.zeros_like(self._stepper.weights)
@@ -165,6 +214,7 @@ class StochasticLoop:
         share = rows.size * self._comm.size / max(batches.rows_in_step(step), 1)
         self._stepper.step(gradient, share, self._epoch * batches.steps + step)
         self._step += 1
+        return 1
 
     def _between_epochs(self, watch: Watch, structure: Structure) -> str | None:
         rows = sum(self._batches.rows_by_rank)
@@ -195,15 +245,15 @@ class StochasticLoop:
         return self._gradient_norm(weights) <= fraction * self._first_norm
 
     def _gradient_norm(self, weights: Vector) -> float:
-        """Return the norm of the gradient over all rows of all ranks, a batch at a time."""
+        """Return the norm of the gradient over all rows of all ranks."""
         rows, total = self._batches.rows_by_rank[self._comm.rank], np.zeros(weights.size)
-        for begin in range(0, rows, self._options.batch_size):
-            taken = slice(begin, min(begin + self._options.batch_size, rows))
+        for begin in range(0, rows, self._look_rows):
+            taken = slice(begin, min(begin + self._look_rows, rows))
             total += self._gradient(weights, take_rows(self._shard, taken))[1] * float(taken.stop - begin)
         step = self._comm.step
         self._comm.all_reduce(total, op="sum", name="look", nonfinite="propagate")
         self._comm.step = step  # rounding is keyed by it: a look must not change what a later step sends
-        return float(np.linalg.norm(total)) / sum(self._batches.rows_by_rank)
+        return math.sqrt(float((total * total).sum())) / sum(self._batches.rows_by_rank)
 
     def _ask(self, watch: Watch, structure: Structure, mean: float) -> str | None:
         callback = self._options.callback

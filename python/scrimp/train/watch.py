@@ -6,6 +6,7 @@ Clocks differ between ranks, so rank 0 decides and tells the others.
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -49,6 +50,10 @@ class Watch:
     def due(self, step: int) -> bool:
         """Whether all ranks should call `over_budget` after this step of theirs."""
         return self._budget is not None and step >= self._next_step
+
+    def free_steps(self, step: int) -> float:
+        """How many steps after this one no look is due before the last of."""
+        return math.inf if self._budget is None else max(1, self._next_step - step)
 
     def spent(self) -> Usage:
         """Return what all ranks spent, runs before included; every rank must call it."""
