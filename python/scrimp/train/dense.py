@@ -65,7 +65,7 @@ class Factor:
         return scaled if self.lower is None else np.asarray(self.lower.T @ scaled)
 
     def _triangular(self, b: Matrix, transposed: bool) -> Matrix:
-        # solve_triangular takes 40 µs to call it, as long as half a mini-batch
+        # solve_triangular takes 40 µs to call it
         from scipy.linalg.lapack import dtrtrs
 
         if self.lower is None or not b.size:

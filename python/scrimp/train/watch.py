@@ -52,7 +52,7 @@ class Watch:
         return self._budget is not None and step >= self._next_step
 
     def free_steps(self, step: int) -> float:
-        """How many steps after this one no look is due before the last of."""
+        """How many steps may be taken from here until a look is due."""
         return math.inf if self._budget is None else max(1, self._next_step - step)
 
     def spent(self) -> Usage:
