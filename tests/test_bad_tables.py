@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from scrimp import _core
-from scrimp.data import QuantizedTable, quantize_table
+from scrimp.data import QuantizedTable, TableEncoder, quantize_table, read_table
 from scrimp.errors import CodecError, InputError
 
 pytest.importorskip("pyarrow")
@@ -105,3 +105,10 @@ def test_a_number_that_is_too_large_is_named(folder, standardize, value, said):
     text = refusal(folder(GOOD, GOOD | {"b": [3.0, -value]}), standardize=standardize)
     assert "1.parquet: column 'b' has -1e+200 in row 2" in text
     assert said in text
+
+
+@pytest.mark.parametrize("odd", ["n/k", "1_000", "3;5", "0x10"])
+def test_the_value_that_makes_a_column_text_is_shown(tmp_path, odd):
+    (tmp_path / "a.csv").write_text(f"a,y\n1e3,2\n-.5,3\n{odd},4\n", encoding="utf-8")
+    with pytest.raises(InputError, match=f"column 'a' holds text .such as '{odd}'"):
+        TableEncoder.fit(read_table(tmp_path / "a.csv"))

@@ -139,9 +139,9 @@ class Split:
         """Learn the encoder from the training rows."""
         text = [name for name in self.features if self.train.is_text(name) and name not in categorical]
         if text and categorical != ["auto"]:
-            first = self.train.column(text[0])[0]
+            sample = self.train.text_sample(text[0])
             raise InputError(
-                f"{self.train.where}: column {text[0]!r} holds text, such as {first!r};"
+                f"{self.train.where}: column {text[0]!r} holds text, {sample};"
                 f" use --categorical {','.join(text)} (or auto), or --drop it"
             )
         return TableEncoder.fit(

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from scrimp.data.table import Table
+from scrimp.data.table import Table, is_number
 from scrimp.errors import InputError
 
 MISSING = ("", "NA", "N/A", "n/a", "#N/A", "NaN", "nan", "null", "NULL", "None")
@@ -67,7 +67,7 @@ def _header(path: Path) -> Header:
     delimiter = max(_DELIMITERS, key=bare.count)
     fields = next(csv.reader(lines, delimiter=delimiter, strict=True))
     names = tuple(_BREAK.sub(" ", name.strip()) for name in fields)
-    if all(_is_number(name) for name in names):
+    if all(is_number(name) for name in names):
         raise InputError(
             f"{path}: the first line holds only numbers; a line with the column names must come first"
         )
@@ -91,14 +91,6 @@ def _first_record(path: Path) -> list[str]:
     if lines:
         raise InputError(f"{path}: a quote in the first line is never closed")
     return [""]
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _read_with_csv(path: Path, names: tuple[str, ...], delimiter: str) -> list[NDArray[Any]]:

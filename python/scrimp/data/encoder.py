@@ -129,7 +129,7 @@ class TableEncoder:
         for name in names:
             if table.is_text(name) and name not in chosen:
                 raise InputError(
-                    f"{table.where}: column {name!r} holds text ({_sample(table.column(name))});"
+                    f"{table.where}: column {name!r} holds text ({table.text_sample(name)});"
                     f" declare it categorical or leave it out"
                 )
         table.require_complete(names)
@@ -206,7 +206,7 @@ class TableEncoder:
         table.require_complete(names)
         for column in self.columns:
             if isinstance(column, NumericColumn) and table.is_text(column.name):
-                sample = _sample(table.column(column.name))
+                sample = table.text_sample(column.name)
                 raise InputError(
                     f"{table.where}: column {column.name!r} holds text ({sample}), expected numbers"
                 )
@@ -271,11 +271,6 @@ def numbers_first(key: str) -> tuple[bool, float, str]:
         return False, float(key), key
     except ValueError:
         return True, 0.0, key
-
-
-def _sample(column: NDArray[Any]) -> str:
-    first = next((value for value in column if value is not None), None)
-    return "only empty values" if first is None else f"such as {str(first)[:24]!r}"
 
 
 def _column_from_dict(column: dict[str, Any]) -> NumericColumn | CategoricalColumn:

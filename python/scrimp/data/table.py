@@ -67,6 +67,13 @@ class Table:
         """Whether a column holds text."""
         return self.column(name).dtype == object
 
+    def text_sample(self, name: str) -> str:
+        """Show what makes a column text, for messages: the first value that is no number, if there is one."""
+        values = [str(value) for value in self.column(name) if value is not None]
+        if not values:
+            return "only empty values"
+        return f"such as {next((v for v in values if not is_number(v)), values[0])[:24]!r}"
+
     def missing(self, names: Iterable[str] | None = None) -> dict[str, int]:
         """Count the rows without a value, for the columns that have such rows."""
         masks = ((name, missing_mask(self.column(name))) for name in (names or self.names))
@@ -103,6 +110,15 @@ class Table:
     def select(self, names: Sequence[str]) -> Table:
         """Return some columns, not copied."""
         return Table(tuple(names), [self.column(name) for name in names], self.where)
+
+
+def is_number(text: str) -> bool:
+    """Whether a file's text is a number; Python's own may hold _ and digits of any script."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return text.isascii() and "_" not in text
 
 
 def missing_mask(column: Column) -> NDArray[np.bool_]:

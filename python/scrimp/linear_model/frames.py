@@ -81,7 +81,5 @@ def _name_text(X: Any) -> None:
     table = as_table(X, "X")
     for name in table.names:
         if table.is_text(name):
-            first = next((value for value in table.column(name) if value is not None), None)
-            raise InputError(
-                f"X: column {name!r} holds text, such as {first!r}, expected numbers; encode or drop it"
-            )
+            sample = table.text_sample(name)
+            raise InputError(f"X: column {name!r} holds text, {sample}, expected numbers; encode or drop it")
