@@ -180,3 +180,30 @@ def test_a_failed_save_leaves_the_old_file(saved, rows, tmp_path):
         save(Ridge().fit(*rows), saved, {"not JSON": object()})
     assert saved.read_bytes() == before
     assert os.listdir(tmp_path) == ["model"]
+
+
+@pytest.mark.parametrize("intercept", [True, False])
+def test_partial_fit_goes_on_from_a_loaded_model(tmp_path, intercept):
+    rng = np.random.default_rng(5)
+    x = rng.normal(size=(2000, 5)) + intercept
+    y = x @ np.arange(5.0) + 3 * intercept
+    model = SGDRegressor(alpha=0.0, fit_intercept=intercept, max_iter=30).fit(x, y)
+    model.save(tmp_path / "m")
+    loaded = scrimp.load(tmp_path / "m").partial_fit(x[:3], y[:3])
+    np.testing.assert_allclose(loaded.coef_, np.arange(5.0), atol=0.05)
+    np.testing.assert_allclose(loaded.intercept_, 3 * intercept, atol=0.05)
+    with pytest.raises(ValueError, match="4 features"):
+        scrimp.load(tmp_path / "m").partial_fit(x[:, :4], y)
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_partial_fit_goes_on_from_a_loaded_classifier(tmp_path, classes):
+    rng = np.random.default_rng(6)
+    x = rng.normal(size=(3000, 4))
+    y = np.array(["a", "b", "c"])[(x @ rng.normal(size=(4, classes))).argmax(axis=1)]
+    model = SGDClassifier().fit(x, y)
+    model.save(tmp_path / "m")
+    loaded = scrimp.load(tmp_path / "m").partial_fit(x[:4], y[:4])
+    assert loaded.score(x, y) > 0.95
+    with pytest.raises(ValueError, match="not those of the first call"):
+        loaded.partial_fit(x, y, classes=["a", "z"])

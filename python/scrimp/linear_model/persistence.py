@@ -25,8 +25,8 @@ class Persistent:
     def save(self, path: str | os.PathLike[str], extra: dict[str, Any] | None = None) -> int:
         """Write the fitted model to a file (safetensors, never pickle); `scrimp.load` reads it.
 
-        It holds what predicts, not the state of `partial_fit`, which begins anew on a model that was loaded;
-        a pickle holds both.
+        It holds what predicts, not the state of `partial_fit`: on a loaded model, SGDRegressor and
+        SGDClassifier go on from the coefficients, Ridge and LinearRegression begin anew. A pickle holds both.
 
         Parameters
         ----------

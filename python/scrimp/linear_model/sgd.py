@@ -16,7 +16,7 @@ from scrimp.linear_model.gradient_fit import Found, GradientFit, is_narrow
 from scrimp.linear_model.inputs import Inputs, Labels, prediction_rows, training_labels, training_rows
 from scrimp.linear_model.logistic import Classifier
 from scrimp.linear_model.persistence import Persistent
-from scrimp.linear_model.transfer import for_rows, known_before
+from scrimp.linear_model.transfer import Known, for_rows, known_before
 from scrimp.matrix import QuantizedMatrix
 from scrimp.train import Fit
 from scrimp.train.linear import CURVATURE, PILOT_ROWS, CodeRows, LinearObjective, look_again
@@ -85,8 +85,15 @@ class OnlineFit(GradientFit):
         begun = Online(found.objective, found.rate, fit.last, 0)
         self._online = begun.after(fit, fit.n_iter, n * fit.n_iter)
 
-    def _pass_over(self: Any, inputs: Inputs, loss: str, alpha: NDArray[np.float64], delta: float) -> Found:
-        """Make one pass of mini-batches from where the last call ended."""
+    def _pass_over(
+        self: Any,
+        inputs: Inputs,
+        loss: str,
+        alpha: NDArray[np.float64],
+        delta: float,
+        known: Known | None,
+    ) -> Found:
+        """Make one pass of mini-batches from where the last call ended; the first one from what is known."""
         online: Online | None = self._online
         n = len(inputs.y)
         total = n if inputs.weight is None else inputs.weight.sum()
@@ -94,7 +101,8 @@ class OnlineFit(GradientFit):
             data, objective, rate, _ = self._prepare(
                 inputs, loss, alpha * total, "sgd", delta, True, self._in_few_bits(inputs.X)
             )
-            online = Online(objective, rate, objective.start(np.float32), 0)
+            theta = None if known is None else objective.centred(known.coef.T, known.intercept)
+            online = Online(objective, rate, objective.start(np.float32, theta), 0)
         else:
             weight = () if inputs.weight is None else (inputs.weight * (n / total),)
             x = CodeRows.of(inputs.X) if isinstance(inputs.X, QuantizedMatrix) else inputs.X
@@ -267,11 +275,12 @@ class SGDRegressor(OnlineFit, Persistent, RegressorMixin, BaseEstimator):  # typ
     def partial_fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Make one pass over these rows, from where the last call ended, with a constant step.
 
-        Units and step come from the rows of the first call: give it some thousand that are like the rest.
+        Units and step come from the rows of the first call: give it some thousand that are like the rest. A
+        model that was loaded goes on from its coefficients; units and step are found anew.
         """
-        first = self._online is None
-        inputs = self._inputs(X, y, sample_weight, reset=first)
-        found = self._pass_over(inputs, LOSSES[self.loss], np.array([self.alpha]), self.epsilon)
+        known = Known.of(self) if hasattr(self, "coef_") else None
+        inputs = self._inputs(X, y, sample_weight, reset=known is None)
+        found = self._pass_over(inputs, LOSSES[self.loss], np.array([self.alpha]), self.epsilon, known)
         self.n_iter_ = self.n_iter_ + 1 if hasattr(self, "n_iter_") else 1
         return self._keep(found, inputs)
 
@@ -412,17 +421,18 @@ class SGDClassifier(OnlineFit, Classifier):
         classes : array[k], optional
             All classes; needed in the first call.
         """
-        first = self._online is None
-        if first and classes is None:
+        known = Known.of(self) if hasattr(self, "coef_") else None
+        if known is None and classes is None:
             raise ValueError("classes must be given in the first call of partial_fit")
-        known = np.unique(np.asarray(classes)) if classes is not None else self.classes_
-        if not first and not np.array_equal(known, self.classes_):
+        all_of_them = np.unique(np.asarray(classes)) if classes is not None else self.classes_
+        if known is not None and not np.array_equal(all_of_them, self.classes_):
             raise ValueError(
-                f"classes {known.tolist()} are not those of the first call, {self.classes_.tolist()}"
+                f"classes {all_of_them.tolist()} are not those of the first call, {self.classes_.tolist()}"
             )
-        labels = self._labels(X, y, sample_weight, known, reset=first)
-        k = 1 if labels.loss == "logistic" else len(known)
-        found = self._pass_over(labels.inputs, labels.loss, np.full(k, self.alpha), 1.0)
+        labels = self._labels(X, y, sample_weight, all_of_them, reset=known is None)
+        k = 1 if labels.loss == "logistic" else len(all_of_them)
+        known = known if known is None else known.for_classes(all_of_them)
+        found = self._pass_over(labels.inputs, labels.loss, np.full(k, self.alpha), 1.0, known)
         self._keep_classes(found.w, found.intercept, (found.scatter, found.objective.mean), labels)
         self.n_iter_ = self.n_iter_ + 1 if hasattr(self, "n_iter_") else np.array([1])
         self.solver_ = f"sgd: pass {self.n_iter_[0]}"
