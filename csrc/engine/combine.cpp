@@ -21,20 +21,29 @@ class Worker {
   explicit Worker(const Combine& what) : what_(what), codec_(*what.codec), total_(kChunk), decoded_(kChunk) {}
 
   void run(std::size_t i, std::size_t count) {
-    sum(i, count);
-    float* total = total_.data();
-    if (what_.mean) divide(total, count, static_cast<int>(what_.parts.size()));
-    if (what_.owned) add(total, what_.owned + i, count);
-    const EncodeRun encode{total, count, what_.out + codec_.nbytes(i), &codec_.options(), rng_key(what_.seed, what_.step),
-                           what_.first_index + i, Nonfinite::kPropagate};
-    const std::size_t stop = codec_.kernels().encode(encode);
+    EncodeRun run{total_.data(), count, what_.out + codec_.nbytes(i), &codec_.options(), rng_key(what_.seed, what_.step),
+                  what_.first_index + i, Nonfinite::kPropagate};
+    if (what_.parts.size() == 2) {
+      run.x = what_.own + i;
+      run.plus_first = what_.parts[0] != nullptr;
+      run.plus = what_.parts[run.plus_first ? 0 : 1] + codec_.nbytes(i);
+      run.factor = what_.mean ? 0.5f : 1.0f;
+    } else {
+      sum(i, count);
+      if (what_.mean) divide(total_.data(), count, static_cast<int>(what_.parts.size()));
+    }
+    if (what_.owned) {
+      run.feedback = Feedback::kEf14;
+      run.state = what_.owned + i;
+    }
+    std::uint32_t top = 0;
+    run.top = &top;
+    const std::size_t stop = codec_.kernels().encode(run);
     if (stop != kAllEncoded && failed == kAllEncoded) failed = i + stop;
     // Codecs that refuse what is not finite decode finite values alone: looking at the sum is enough.
-    if (!what_.owned && !what_.decoded && !codec_.kernels().passes_nonfinite && is_tame(total, count)) return;
+    if (!what_.decoded && !codec_.kernels().passes_nonfinite && top <= kTameBits) return;
     float* decoded = what_.decoded ? what_.decoded + i : decoded_.data();
     codec_.kernels().decode({what_.out + codec_.nbytes(i), count, decoded, false, &codec_.options()});
-    if (what_.owned)
-      for (std::size_t j = 0; j < count; ++j) what_.owned[i + j] = total[j] - decoded[j];
     finite = finite && all_finite(decoded, count);
   }
 
@@ -66,6 +75,7 @@ class Worker {
 }  // namespace
 
 Combined combine(const Combine& what) {
+  require(std::count(what.parts.begin(), what.parts.end(), nullptr) == 1, "one of the parts is the own, the others are encoded");
   require(kChunk % what.codec->block() == 0, "blocks of ", what.codec->block(), " do not fit into chunks of ", kChunk);
   std::atomic<std::size_t> failed{kAllEncoded};
   std::atomic<bool> finite{true};

@@ -1,4 +1,7 @@
-// Collectives of encoded values. Residuals change in the pass that encodes, and come back if the call fails.
+// Collectives of encoded values: everything to its owner, a barrier, every owner encodes the sum, a barrier, everybody decodes.
+// Of two ranks, the owner decodes, adds, encodes and judges sixteen blocks at a time in one call of the kernel; what is read from
+// memory is read once a stage, and the array is written when it is certain that it may. Residuals change in the pass that
+// encodes, which keeps what was there, and come back if the call fails.
 #include <cstring>
 #include <vector>
 
@@ -13,32 +16,31 @@
 namespace scrimp {
 namespace {
 
-// Values that are combined at once: they stay in the first-level cache, and hold a whole group of the longest blocks, 16 of
-// 256 values, which the kernels encode together.
-constexpr std::size_t kPiece = 4096;
+// Values that are combined at once: they and their sum stay in the first-level cache, and hold a whole group of blocks, 16, which
+// the kernels encode together; kPiece of blocks longer than kShortBlock.
+constexpr std::size_t kPiece = 4096, kShortPiece = 2048, kShortBlock = 128;
 
-template <class Body>
-void in_pieces(Range range, Body body) {
-  for (std::size_t i = range.begin; i < range.end; i += kPiece) body(i, std::min(kPiece, range.end - i));
-}
+// What undoes the own residuals begins on a line of the cache, too.
+std::size_t room_for_sent(std::size_t n) { return aligned(n * sizeof(float)) / sizeof(float); }
 
 class Encoded {
  public:
   Encoded(Group& group, const ReduceCall& call, const EncodedReduce& what, std::vector<Range> ranges, Filled filled)
       : group_(group), call_(call), what_(what), codec_(*what.codec), rank_(group.rank()), size_(group.size()),
-        stream_(call.n * sizeof(float) >= 2 * kStreamNbytes), stream_codes_(codec_.nbytes(call.n) >= 2 * kStreamNbytes),
+        come_back_(size_ == 2 && filled == Filled::kAll), piece_(codec_.block() <= kShortBlock ? kShortPiece : kPiece),
+        stream_(call.n * sizeof(float) > 2 * kStreamNbytes), stream_codes_(codec_.nbytes(call.n) >= 2 * kStreamNbytes),
         slots_(group, call, std::move(ranges), filled, [this](std::size_t n) { return codec_.nbytes(n); }),
         room_(what.feedback == Feedback::kNone
                   ? nullptr
-                  : reinterpret_cast<float*>(group.workspace((call.n + slots_.own().size()) * sizeof(float)))),
-        sent_(what.sent, room_, call.n), owned_(what.owned, room_ + (room_ ? call.n : 0), slots_.own().size()) {}
+                  : reinterpret_cast<float*>(group.workspace((room_for_sent(call.n) + slots_.own().size()) * sizeof(float)))),
+        sent_(what.sent, room_, call.n), owned_(what.owned, room_ + (room_ ? room_for_sent(call.n) : 0), slots_.own().size()) {}
 
   Outcome all_reduce() {
     scatter();
     group_.pass(own_slice(group_, call_));
     slots_.open_peers();
     collect_failures();
-    in_pieces(slots_.own(), [&](std::size_t i, std::size_t count) { combine(i, count); });
+    in_pieces([&](std::size_t i, std::size_t count) { combine(i, count); });
     group_.pass(their_slices(group_, call_));
     return finish([&](bool finite) { write(what_.x, finite); });
   }
@@ -49,7 +51,7 @@ class Encoded {
     group_.pass(own_slice(group_, call_));
     slots_.open_peers();
     collect_failures();
-    in_pieces(slots_.own(), [&](std::size_t i, std::size_t count) {
+    in_pieces([&](std::size_t i, std::size_t count) {
       if (!sum(i, count, result.data() + (i - slots_.own().begin))) slots_.notice(rank_)->nonfinite = 1;
     });
     group_.pass(their_slices(group_, call_));
@@ -60,7 +62,8 @@ class Encoded {
   Outcome gather(const float* values, float* out) {
     const Range own = slots_.own();
     in_chunks(own, [&](std::size_t i, std::size_t count) {
-      note(encode(values + (i - own.begin), count, slots_.slot(rank_, rank_), own.begin, i, what_.gather_seed, nullptr));
+      note(i, codec_.kernels().encode(
+                  run_of(values + (i - own.begin), count, result_of(rank_), own.begin, i, what_.gather_seed, stream_codes_)));
     });
     group_.pass(their_slices(group_, call_));
     slots_.open_peers();
@@ -68,13 +71,25 @@ class Encoded {
   }
 
  private:
-  // Values [i, i + count) of a slice that begins at `begin`, as bytes at `slot`; index of the first that cannot be encoded.
-  std::size_t encode(const float* values, std::size_t count, std::uint8_t* slot, std::size_t begin, std::size_t i,
-                     std::uint64_t seed, float* state) {
-    const EncodeRun run{values, count, slot + codec_.nbytes(i - begin), &codec_.options(), rng_key(seed, what_.step),
-                        what_.first_index + i, Nonfinite::kPropagate, state ? what_.feedback : Feedback::kNone, state, stream_codes_};
-    const std::size_t stop = codec_.kernels().encode(run);
-    return stop == kAllEncoded ? kAllEncoded : i + stop;
+  template <class Body>
+  void in_pieces(Body body) {
+    const Range own = slots_.own();
+    for (std::size_t i = own.begin; i < own.end; i += piece_) body(i, std::min(piece_, own.end - i));
+  }
+
+  // How values [i, i + count) of a slice that begins at `begin` become bytes at `slot`.
+  EncodeRun run_of(const float* values, std::size_t count, std::uint8_t* slot, std::size_t begin, std::size_t i, std::uint64_t seed,
+                   bool stream) const {
+    return {values, count, slot + codec_.nbytes(i - begin), &codec_.options(), rng_key(seed, what_.step), what_.first_index + i,
+            Nonfinite::kPropagate, Feedback::kNone, nullptr, stream};
+  }
+
+  // The residual of what is encoded; it keeps what was there.
+  void feed_back(EncodeRun& run, float* state, Undo<float>& undo, std::size_t at) {
+    run.feedback = what_.feedback;
+    run.state = state;
+    run.kept = undo.place(at, run.n);
+    run.keep_past = undo.streams();
   }
 
   void decode(const std::uint8_t* slot, std::size_t begin, std::size_t i, std::size_t count, bool add_to, float* out,
@@ -82,22 +97,26 @@ class Encoded {
     codec_.kernels().decode({slot + codec_.nbytes(i - begin), count, out, add_to, &codec_.options(), stream});
   }
 
-  // Says that a value of the own result cannot be encoded.
-  void note(std::size_t failed) {
+  // Where the result lies that `owner` has encoded. Of two ranks, in the slot that the other's values came in: who writes a line
+  // has read it right before, and no store waits for another core.
+  std::uint8_t* result_of(int owner) const { return slots_.slot(come_back_ ? 1 - owner : owner, owner); }
+
+  // Says that a value of the own result, counted from i on, cannot be encoded.
+  void note(std::size_t i, std::size_t stop) {
     Notice& notice = *slots_.notice(rank_);
-    if (failed != kAllEncoded && !notice.failed) notice = {1, 0, rank_, failed};
+    if (stop != kAllEncoded && !notice.failed) notice = {1, 0, rank_, i + stop};
   }
 
   void scatter() {
     for (int step = 1; step < size_; ++step) {
       const int peer = (rank_ + step) % size_;
       const Range range = slots_.range(peer);
+      std::uint64_t& first = slots_.failures(rank_)[peer];
       in_chunks(range, [&](std::size_t i, std::size_t count) {
-        if (what_.sent) sent_.save(i, count);
-        const std::size_t failed = encode(what_.x + i, count, slots_.slot(rank_, peer), range.begin, i, what_.scatter_seed,
-                                          what_.sent ? what_.sent + i : nullptr);
-        std::uint64_t& first = slots_.failures(rank_)[peer];
-        if (failed != kAllEncoded && !first) first = failed + 1;
+        EncodeRun run = run_of(what_.x + i, count, slots_.slot(rank_, peer), range.begin, i, what_.scatter_seed, stream_codes_);
+        if (what_.sent) feed_back(run, what_.sent + i, sent_, i);
+        const std::size_t stop = codec_.kernels().encode(run);
+        if (stop != kAllEncoded && !first) first = i + stop + 1;
       });
     }
   }
@@ -139,23 +158,24 @@ class Encoded {
   // Encodes the result. What all ranks will decode is finite, or they are told.
   void combine(std::size_t i, std::size_t count) {
     const std::size_t begin = slots_.own().begin;
-    sum(i, count, total_);
-    if (what_.feedback == Feedback::kEf21)
-      for (std::size_t j = 0; j < count; ++j) total_[j] -= what_.estimate[i + j];
-    float* lost = what_.feedback == Feedback::kEf14 ? what_.owned + (i - begin) : nullptr;
-    if (lost) owned_.save(i - begin, count);
-    note(encode(total_, count, slots_.slot(rank_, rank_), begin, i, what_.gather_seed, lost));
-    if (decodes_finite(lost, count)) return;
-    decode(slots_.slot(rank_, rank_), begin, i, count, false, decoded_);
-    if (what_.feedback == Feedback::kEf21) add(decoded_, what_.estimate + i, count);
+    const bool ef21 = what_.feedback == Feedback::kEf21, at_once = size_ == 2 && !ef21;
+    EncodeRun run = run_of(at_once ? what_.x + i : total_, count, result_of(rank_), begin, i, what_.gather_seed, false);
+    if (at_once) {
+      run.plus = run.out;
+      run.plus_first = rank_ == 1;
+      run.factor = call_.mean ? 0.5f : 1.0f;
+    } else {
+      sum(i, count, total_);
+      for (std::size_t j = 0; ef21 && j < count; ++j) total_[j] -= what_.estimate[i + j];
+    }
+    if (what_.feedback == Feedback::kEf14) feed_back(run, what_.owned + (i - begin), owned_, i - begin);
+    std::uint32_t top = 0;
+    run.top = &top;
+    note(i, codec_.kernels().encode(run));
+    if (!ef21 && !codec_.kernels().passes_nonfinite && top <= kTameBits) return;  // whatever is refused is above
+    decode(result_of(rank_), begin, i, count, false, decoded_);
+    if (ef21) add(decoded_, what_.estimate + i, count);
     if (!all_finite(decoded_, count)) slots_.notice(rank_)->nonfinite = 1;
-  }
-
-  // Whether the result is known to decode to finite values: what was lost is finite only then; without feedback, codecs that
-  // refuse what is not finite make finite values of tame ones.
-  bool decodes_finite(const float* lost, std::size_t count) const {
-    if (lost) return all_finite(lost, count);
-    return what_.feedback == Feedback::kNone && !codec_.kernels().passes_nonfinite && is_tame(total_, count);
   }
 
   template <class Write>
@@ -175,7 +195,7 @@ class Encoded {
     for (int owner = 0; owner < size_; ++owner) {
       const Range range = slots_.range(owner);
       in_chunks(range, [&](std::size_t i, std::size_t count) {
-        decode(slots_.slot(owner, owner), range.begin, i, count, false, out + i, stream_ && !ef21);
+        decode(result_of(owner), range.begin, i, count, false, out + i, stream_ && !ef21);
         if (!ef21) return;
         add(out + i, what_.estimate + i, count);
         if (finite) std::copy_n(out + i, count, what_.estimate + i);
@@ -188,6 +208,8 @@ class Encoded {
   const EncodedReduce& what_;
   const Codec& codec_;
   int rank_, size_;
+  bool come_back_;
+  std::size_t piece_;
   bool stream_, stream_codes_;
   Slots slots_;
   float* room_;

@@ -1,7 +1,6 @@
 #pragma once
 // Sums of plain numbers as the collectives need them: in the order of ranks, integers wrap, no NaN unnoticed. Loops that
 // add are those of the ISA.
-#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <type_traits>
@@ -25,13 +24,8 @@ bool all_finite(const T* x, std::size_t n) {
   else return float_sums(x).all_finite(x, n);
 }
 
-// Finite, and so far from the largest float that no codec's rounding makes it infinite.
-inline bool is_tame(const float* x, std::size_t n) {
-  std::int32_t wild = 0;
-  for (std::size_t i = 0; i < n; ++i)
-    wild |= (std::bit_cast<std::int32_t>(x[i]) & 0x7f800000) > 0x7e000000;  // signed: what every ISA can compare
-  return !wild;
-}
+// Bits of magnitudes that are finite, and so far from the largest float that no codec's rounding makes them infinite.
+constexpr std::uint32_t kTameBits = 0x7e7fffff;
 
 // total = a + b; total may be a.
 template <class T>

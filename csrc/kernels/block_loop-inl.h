@@ -18,15 +18,54 @@ inline __attribute__((always_inline)) void decode_full(const typename C::Block& 
     C::decode(b, C::kBlock, options, y);
 }
 
-// What feedback has to send: x + state (EF14) or x - state (EF21).
-inline const float* add_state(const float* x, std::uint32_t n, const float* state, Feedback feedback, float* sent) {
-  if (feedback == Feedback::kEf14) {
+// sum = factor·(x + sum), or factor·(sum + x).
+inline void add_values(const float* x, std::uint32_t n, bool sum_first, float factor, float* sum) {
+  if (sum_first) {
+    for (std::uint32_t j = 0; j < n; ++j) sum[j] = (sum[j] + x[j]) * factor;
+  } else {
+    for (std::uint32_t j = 0; j < n; ++j) sum[j] = (x[j] + sum[j]) * factor;
+  }
+}
+
+// What feedback has to send: x + state (EF14) or x - state (EF21). `sent` is x or apart from it; arrays of one address are named
+// once, as in sums-inl.h.
+inline void add_state(const float* x, std::uint32_t n, const float* state, Feedback feedback, float* sent) {
+  if (x == sent && feedback == Feedback::kEf14) {
+    for (std::uint32_t j = 0; j < n; ++j) sent[j] += state[j];
+  } else if (x == sent) {
+    for (std::uint32_t j = 0; j < n; ++j) sent[j] -= state[j];
+  } else if (feedback == Feedback::kEf14) {
     for (std::uint32_t j = 0; j < n; ++j) sent[j] = x[j] + state[j];
   } else {
     for (std::uint32_t j = 0; j < n; ++j) sent[j] = x[j] - state[j];
   }
-  return sent;
 }
+
+// The state of n values as it is now goes to where it is kept.
+inline void keep_state(std::size_t i, std::size_t n, const EncodeRun& run) {
+  if (!run.kept) return;
+  const bool on_line = reinterpret_cast<std::uintptr_t>(run.kept + i) % 64 == 0;
+  const std::size_t n_lines = run.keep_past && on_line ? n / 16 : 0;
+  leaf::stream_lines(reinterpret_cast<const std::uint8_t*>(run.state + i), n_lines, reinterpret_cast<std::uint8_t*>(run.kept + i));
+  memcpy(run.kept + i + 16 * n_lines, run.state + i + 16 * n_lines, (n - 16 * n_lines) * sizeof(float));
+}
+
+// Values i…i+n as they are encoded: x, or in `sent`, where the decoded `plus` is if there is one.
+inline const float* add_all(std::size_t i, std::uint32_t n, const EncodeRun& run, float* sent) {
+  const float* x = run.x + i;
+  if (run.plus) {
+    add_values(x, n, run.plus_first, run.factor, sent);
+    x = sent;
+  }
+  if (run.feedback != Feedback::kNone) {
+    keep_state(i, n, run);
+    add_state(x, n, run.state + i, run.feedback, sent);
+    x = sent;
+  }
+  return x;
+}
+
+inline void see_top(std::uint32_t top, const EncodeRun& run) { *run.top = top > *run.top ? top : *run.top; }
 
 // The state takes what was lost (EF14), or what was sent is added to it (EF21).
 inline void update_state(const float* sent, const float* received, std::uint32_t n, Feedback feedback, float* state) {
@@ -46,13 +85,23 @@ inline __attribute__((always_inline)) void take_back(const float* sent, const ty
   update_state(sent, received, C::kBlock, run.feedback, run.state + i);
 }
 
-// Encodes values i…i+n, of what feedback makes of them. False: some cannot be stored, nothing has changed.
+template <class C>
+inline void decode_cut(const std::uint8_t* in, std::uint32_t n, const CodecOptions& options, float* y) {
+  typename C::Block last;
+  memset(&last, 0, sizeof last);
+  memcpy(&last, in, C::nbytes(n, options));
+  C::decode(last, n, options, y);
+}
+
+// Encodes values i…i+n, whose bytes begin at byte `at`. False: some cannot be stored, nothing has changed.
 template <class C, bool kStochastic>
-inline __attribute__((always_inline)) bool encode_at(std::size_t i, std::uint32_t n, const EncodeRun& run,
+inline __attribute__((always_inline)) bool encode_at(std::size_t i, std::uint32_t n, std::size_t at, const EncodeRun& run,
                                                      typename C::Block& b) {
   alignas(64) float sent[C::kBlock], received[C::kBlock];
-  const float* x = run.x + i;
-  if (run.feedback != Feedback::kNone) x = add_state(x, n, run.state + i, run.feedback, sent);
+  if (run.plus && n == C::kBlock) decode_full<C>(*reinterpret_cast<const typename C::Block*>(run.plus + at), *run.options, sent);
+  else if (run.plus) decode_cut<C>(run.plus + at, n, *run.options, sent);
+  const float* x = add_all(i, n, run, sent);
+  if (run.top) see_top(absmax_bits(x, n), run);
   if (!encode_block<C, kStochastic>(x, n, *run.options, run.nonfinite, run.key, run.index + i, b)) return false;
   if (run.feedback != Feedback::kNone) {
     C::decode(b, n, *run.options, received);
@@ -64,11 +113,11 @@ inline __attribute__((always_inline)) bool encode_at(std::size_t i, std::uint32_
 // The cut block at the end. Its own function: the length is no constant here. Cold, or its vectorised loops would be
 // most of the module.
 template <class C, bool kStochastic>
-__attribute__((noinline, cold)) bool encode_rest(std::size_t i, std::uint32_t n, const EncodeRun& run, std::uint8_t* out) {
+__attribute__((noinline, cold)) bool encode_rest(std::size_t i, std::uint32_t n, std::size_t at, const EncodeRun& run) {
   if (n < 1 || n >= C::kBlock) __builtin_unreachable();
   typename C::Block last;
-  if (!encode_at<C, kStochastic>(i, n, run, last)) return false;
-  memcpy(out, &last, C::nbytes(n, *run.options));
+  if (!encode_at<C, kStochastic>(i, n, at, run, last)) return false;
+  memcpy(run.out + at, &last, C::nbytes(n, *run.options));
   return true;
 }
 
@@ -76,33 +125,41 @@ __attribute__((noinline, cold)) bool encode_rest(std::size_t i, std::uint32_t n,
 template <class C>
 __attribute__((noinline, cold)) std::size_t first_refused_in(std::size_t i, std::uint32_t n, const EncodeRun& run) {
   float sent[C::kBlock];
-  const float* x = run.x + i;
-  if (run.feedback != Feedback::kNone) x = add_state(x, n, run.state + i, run.feedback, sent);
-  return i + first_above(x, n, C::kLargestBits);
+  return i + first_above(add_all(i, n, run, sent), n, C::kLargestBits);
 }
 
 template <class C, bool kStochastic>
-inline bool encode_full(std::size_t i, const EncodeRun& run, std::uint8_t* out) {
-  return encode_at<C, kStochastic>(i, C::kBlock, run, *reinterpret_cast<typename C::Block*>(out));
+inline bool encode_full(std::size_t i, std::size_t at, const EncodeRun& run, std::uint8_t* out) {
+  return encode_at<C, kStochastic>(i, C::kBlock, at, run, *reinterpret_cast<typename C::Block*>(out));
 }
 
-// Encodes kGroup full blocks from value i on. False: some value cannot be stored; blocks before it may have been written.
+// Encodes kGroup full blocks from value i on, whose bytes begin at byte `at` and are written to `out`. False: some value cannot
+// be stored; blocks before it may have been written.
 template <class C, bool kStochastic>
-inline __attribute__((always_inline)) bool encode_group(std::size_t i, const EncodeRun& run, std::uint8_t* out) {
+inline __attribute__((always_inline)) bool encode_group(std::size_t i, std::size_t at, const EncodeRun& run, std::uint8_t* out) {
   constexpr std::uint32_t kValues = kGroup * C::kBlock;
   alignas(64) float sent[kValues];
   alignas(64) std::uint32_t top[kGroup];
   auto* b = reinterpret_cast<typename C::Block*>(out);
   const float* x = run.x + i;
-  if (run.feedback != Feedback::kNone) x = add_state(x, kValues, run.state + i, run.feedback, sent);
+  if (run.plus || run.feedback != Feedback::kNone) {
+    const auto* plus = reinterpret_cast<const typename C::Block*>(run.plus + at);
+    for (std::uint32_t k = 0; k < kGroup; ++k) {
+      if (run.plus) decode_full<C>(plus[k], *run.options, sent + k * C::kBlock);
+      add_all(i + k * C::kBlock, C::kBlock, run, sent + k * C::kBlock);
+    }
+    x = sent;
+  }
   leaf::absmax_of_blocks<C::kBlock>(x, top);
-  if (__builtin_expect(FastBlocks<C>::template encode<kStochastic>({x, top, *run.options, run.key, run.index + i, run.stream}, b), 1)) {
+  const bool fetch = x != sent && !run.stream;
+  if (__builtin_expect(FastBlocks<C>::template encode<kStochastic>({x, top, *run.options, run.key, run.index + i, fetch}, b), 1)) {
+    for (std::uint32_t k = 0; run.top && k < kGroup; ++k) see_top(top[k], run);
     if (run.feedback != Feedback::kNone)
       for (std::uint32_t k = 0; k < kGroup; ++k) take_back<C>(sent + k * C::kBlock, b[k], run, i + k * C::kBlock);
     return true;
   }
   for (std::uint32_t k = 0; k < kGroup; ++k)
-    if (!encode_full<C, kStochastic>(i + k * C::kBlock, run, out + k * sizeof(typename C::Block))) return false;
+    if (!encode_full<C, kStochastic>(i + k * C::kBlock, at + k * sizeof *b, run, out + k * sizeof *b)) return false;
   return true;
 }
 
@@ -118,20 +175,20 @@ __attribute__((noinline, cold)) std::size_t first_refused_from(std::size_t i, co
 template <class C, bool kStochastic>
 std::size_t encode_blocks_as(const EncodeRun& run) {
   const std::uint32_t stride = C::nbytes(C::kBlock, *run.options);
-  std::uint8_t* out = run.out;
-  std::size_t i = 0;
+  std::size_t i = 0, at = 0;
   if constexpr (FastBlocks<C>::kEncodes) {
     constexpr std::size_t kValues = kGroup * C::kBlock, kBytes = kGroup * sizeof(typename C::Block);
-    LineWriter<kBytes> lines(out, run.stream);
-    for (; i + kValues <= run.n; i += kValues, out += kBytes) {
-      if (!encode_group<C, kStochastic>(i, run, lines.room(out))) return first_refused_from<C>(i, run);
+    LineWriter<kBytes> lines(run.out, run.stream);
+    for (; i + kValues <= run.n; i += kValues, at += kBytes) {
+      if (!encode_group<C, kStochastic>(i, at, run, lines.room(run.out + at))) return first_refused_from<C>(i, run);
       lines.written(kBytes);
     }
   }
-  for (; i + C::kBlock <= run.n; i += C::kBlock, out += stride)
-    if (!encode_full<C, kStochastic>(i, run, out)) return first_refused_in<C>(i, C::kBlock, run);
+  for (; i + C::kBlock <= run.n; i += C::kBlock, at += stride)
+    if (!encode_full<C, kStochastic>(i, at, run, run.out + at)) return first_refused_in<C>(i, C::kBlock, run);
   const std::uint32_t rest = static_cast<std::uint32_t>(run.n - i);
-  if (rest && !encode_rest<C, kStochastic>(i, rest, run, out)) return first_refused_in<C>(i, rest, run);
+  if (rest && !encode_rest<C, kStochastic>(i, rest, at, run)) return first_refused_in<C>(i, rest, run);
+  if (run.keep_past) leaf::stream_end();
   return kAllEncoded;
 }
 
@@ -145,11 +202,8 @@ std::size_t encode_blocks(const EncodeRun& run) {
 template <class C>
 __attribute__((noinline, cold)) void decode_rest(const std::uint8_t* in, std::uint32_t n, const DecodeRun& run, float* y) {
   if (n < 1 || n >= C::kBlock) __builtin_unreachable();
-  typename C::Block last;
-  memset(&last, 0, sizeof last);
-  memcpy(&last, in, C::nbytes(n, *run.options));
   float decoded[C::kBlock];
-  C::decode(last, n, *run.options, run.add ? decoded : y);
+  decode_cut<C>(in, n, *run.options, run.add ? decoded : y);
   if (run.add)
     for (std::uint32_t i = 0; i < n; ++i) y[i] += decoded[i];
 }
@@ -271,9 +325,14 @@ std::size_t encode_casts(const EncodeRun& run) {
     const std::uint32_t n = static_cast<std::uint32_t>(run.n - i < kCastChunk ? run.n - i : kCastChunk);
     const float* x = run.x + i;
     if (run.stream) prefetch_ahead<kCastChunk>(x);
-    if (feedback) x = add_state(x, n, run.state + i, run.feedback, sent);
+    if (run.plus) uncast_all<C>(run.plus + i * sizeof(typename C::Stored), n, options, sent);
+    x = add_all(i, n, run, sent);
+    if (run.top) see_top(absmax_bits(x, n), run);
     const std::size_t bad = first_refused<C>(x, n, run);
-    if (bad != kAllEncoded) return i + bad;
+    if (bad != kAllEncoded) {
+      keep_state(i, run.n - i, run);
+      return i + bad;
+    }
     std::uint8_t* out = lines.room(run.out + i * sizeof(typename C::Stored));
     cast_all<C>(x, n, options, out);
     if (feedback) {
@@ -282,6 +341,7 @@ std::size_t encode_casts(const EncodeRun& run) {
     }
     lines.written(n * sizeof(typename C::Stored));
   }
+  if (run.keep_past) leaf::stream_end();
   return kAllEncoded;
 }
 

@@ -20,7 +20,7 @@ struct GroupValues {
   const std::uint32_t* top;  // [kGroup] bits of the largest magnitudes
   const CodecOptions& options;
   std::uint64_t key, index;
-  bool stream;
+  bool fetch;  // what lies ahead of x
 };
 
 // Fetches what lies ahead of block k, beyond the group, which is read whole for its maxima first. Zen 4, int8: 1 MB 4 KB
@@ -29,7 +29,7 @@ struct GroupValues {
 template <std::uint32_t kBlock>
 SCRIMP_FETCHES void prefetch_group(const GroupValues& v, std::uint32_t k) {
   constexpr std::uint32_t kGroupValues = kGroup * kBlock, kNear = kGroupValues > 2048 ? kGroupValues : 2048;
-  if (!v.stream) prefetch_ahead<kBlock>(v.x + k * kBlock, kNear);
+  if (v.fetch) prefetch_ahead<kBlock>(v.x + k * kBlock, kNear);
 }
 
 // encode writes kGroup blocks, or returns false: then the header's way is taken. decode reads one full block.

@@ -27,6 +27,14 @@ struct EncodeRun {
   Feedback feedback = Feedback::kNone;
   float* state = nullptr;  // [n], read and written, with feedback
   bool stream = false;     // write past the caches: the output is larger than they are
+  // The following not with Nonfinite::kRaise. Where there are codes `plus` of this codec, factor·(x + what they decode to), or
+  // factor·(that + x) with plus_first, takes the place of x; they may lie at `out`.
+  const std::uint8_t* plus = nullptr;
+  bool plus_first = false;
+  float factor = 1;
+  float* kept = nullptr;         // [n] takes the state as it was, past the caches with keep_past
+  bool keep_past = false;
+  std::uint32_t* top = nullptr;  // rises to the bits of the largest magnitude that is encoded
 };
 
 struct DecodeRun {

@@ -305,6 +305,57 @@ TEST(Kernels, CastsAreTheBytesThatTheHeadersDefine) {
   }
 }
 
+// What one pass does, step by step: decode, add, multiply, add the state, encode. In the pass, the codes may lie where the sum's go.
+void expect_sums_encode_as_in_steps(const CodecKernels& row, const Sample& sample, Feedback feedback, bool plus_first) {
+  CodecOptions o;
+  o.variant = row.variant;
+  o.step = 0.25f;
+  const Codec codec(row.name, o);
+  const std::size_t n = sample.x.size();
+  const std::vector<float> other = samples(n)[0].x;
+  std::vector<float> state = samples(n)[2].x, total(n);
+  std::vector<std::uint8_t> codes(codec.nbytes(n)), expected(codes.size());
+  codec.kernels().encode({other.data(), n, codes.data(), &o, 5, 0, Nonfinite::kPropagate});
+  codec.decode(codes.data(), n, total.data(), false, 1);
+  for (std::size_t i = 0; i < n; ++i) total[i] = (plus_first ? total[i] + sample.x[i] : sample.x[i] + total[i]) * 0.5f;
+  std::vector<float> expected_state = state;
+  EncodeRun steps{total.data(), n, expected.data(), &o, 7, 64, Nonfinite::kPropagate, feedback, expected_state.data()};
+  const std::size_t stop = codec.kernels().encode(steps);
+  for (const bool keep_past : {false, true}) {
+    std::vector<std::uint8_t> payload = codes;
+    std::vector<float> new_state = state, kept(n + 16);
+    const auto past_line = reinterpret_cast<std::uintptr_t>(kept.data()) % 64 / sizeof(float);
+    float* const room = kept.data() + (16 - past_line) % 16;
+    std::uint32_t top = 0, largest = 0;
+    EncodeRun run{sample.x.data(), n, payload.data(), &o, 7, 64, Nonfinite::kPropagate, feedback, new_state.data()};
+    run.plus = payload.data();
+    run.plus_first = plus_first;
+    run.factor = 0.5f;
+    run.top = &top;
+    if (feedback != Feedback::kNone) run.kept = room, run.keep_past = keep_past;
+    ASSERT_EQ(codec.kernels().encode(run), stop);
+    EXPECT_TRUE(!run.kept || memcmp(room, state.data(), n * sizeof(float)) == 0) << row.name << row.variant << sample.name;
+    if (stop != kAllEncoded) continue;  // a fixed step has its limits
+    ASSERT_EQ(payload, expected) << row.name << row.variant << sample.name;
+    for (std::size_t i = 0; i < n; ++i) {
+      const float sent = feedback == Feedback::kNone ? total[i] : feedback == Feedback::kEf14 ? total[i] + state[i] : total[i] - state[i];
+      largest = std::max(largest, magnitude_bits(sent));
+      ASSERT_EQ(std::isnan(new_state[i]) ? 0 : new_state[i], std::isnan(expected_state[i]) ? 0 : expected_state[i]) << row.name;
+    }
+    EXPECT_EQ(top, largest) << row.name << row.variant << sample.name;
+  }
+}
+
+TEST(Kernels, SumsEncodeInOnePassAsInSteps) {
+  const KernelTable& table = active_table();
+  for (std::size_t k = 0; k < table.n_codecs; ++k) {
+    const CodecKernels& row = table.codecs[k];
+    for (const Sample& sample : samples(row.block <= 256 ? 36 * row.block + 7 : 3 * row.block + 7))
+      for (Feedback feedback : {Feedback::kNone, Feedback::kEf14, Feedback::kEf21})
+        for (bool plus_first : {false, true}) expect_sums_encode_as_in_steps(row, sample, feedback, plus_first);
+  }
+}
+
 // Arrays of 16 MB and more leave by another way, from and to addresses that are no multiple of a cache line.
 TEST(Kernels, LargeArraysAreTheBytesOfTheirParts) {
   const std::size_t n = (17 << 20) / 4 + 77, part = 1 << 15;
