@@ -143,9 +143,8 @@ inline __attribute__((always_inline)) bool encode_group(std::size_t i, std::size
   auto* b = reinterpret_cast<typename C::Block*>(out);
   const float* x = run.x + i;
   if (run.plus || run.feedback != Feedback::kNone) {
-    const auto* plus = reinterpret_cast<const typename C::Block*>(run.plus + at);
     for (std::uint32_t k = 0; k < kGroup; ++k) {
-      if (run.plus) decode_full<C>(plus[k], *run.options, sent + k * C::kBlock);
+      if (run.plus) decode_full<C>(reinterpret_cast<const typename C::Block*>(run.plus + at)[k], *run.options, sent + k * C::kBlock);
       add_all(i + k * C::kBlock, C::kBlock, run, sent + k * C::kBlock);
     }
     x = sent;
