@@ -132,7 +132,7 @@ inline void dot_block(const E* const* row, std::size_t d, std::ptrdiff_t ahead, 
     for (std::size_t r = 0; r < kBlockRows; r += kTileRows) dot_rows<kTileRows, kTileOutputs, false>(row + r, d, 0, w, z + r);
     return;
   }
-  constexpr bool kFetch = sizeof(E) == sizeof(float) && sizeof(T) == sizeof(float);  // the others have more work than memory
+  constexpr bool kFetch = sizeof(E) == sizeof(float);  // the others have more work than memory
   for (std::size_t o = 0; o < n_outputs; ++o, w += d, z += kBlockRows) {
     if (n_outputs == 1)
       for (std::size_t r = 0; r < kBlockRows; ++r) dot_rows<1, 1, kFetch>(row + r, d, ahead, w, z + r);
