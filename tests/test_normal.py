@@ -147,3 +147,16 @@ def test_singular_values_give_ridge_and_least_norm():
     assert rank == 7
     np.testing.assert_allclose(w[:, 0], np.linalg.pinv(x) @ y[:, 0], rtol=1e-9)
     np.testing.assert_allclose(w[:, 1], np.linalg.solve(x.T @ x + 2 * np.eye(12), x.T @ y[:, 1]), rtol=1e-9)
+
+
+@pytest.mark.parametrize(("k", "shape"), [(2, (3, 3)), (4, (50, 3))])
+def test_few_rows_are_solved_by_their_triangle(monkeypatch, k, shape):
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(50, 3)), rng.normal(size=(50, k))
+    x[:, 2] = 2 * x[:, 0] - x[:, 1]
+    seen, svd = [], np.linalg.svd
+    monkeypatch.setattr(np.linalg, "svd", lambda a, **more: seen.append(a.shape) or svd(a, **more))
+    w, rank = ridge_by_svd(x, y, np.zeros(k))
+    assert seen == [shape]
+    assert rank == 2
+    np.testing.assert_allclose(w, np.linalg.pinv(x) @ y, atol=1e-12)

@@ -8,7 +8,7 @@ import pytest
 import scrimp
 from scrimp.errors import InputError
 from scrimp.linear_model import LinearRegression, Ridge
-from scrimp.train import normal
+from scrimp.train import normal, shared_rows
 from scrimp.train.refinement import System, refine_by_sample
 from scrimp.train.sampling import choose_step
 
@@ -121,12 +121,26 @@ def asked(monkeypatch):
 
 
 def test_a_sample_needs_one_pass_in_float64(rows, monkeypatch):
-    x, y = rows[0][:, 2:], rows[1]
+    x, y = rows[0][:, 2:] - 30, rows[1]  # else what float32 takes of the mean decides
     said = asked(monkeypatch)
     model = Ridge().fit(x, y)
     assert relative(model.coef_, exact(x, y, 1.0)[0]) < 1e-6
     assert said.count("quick_residual") == said.count("residual") == 1
     assert "product" not in said
+
+
+def test_a_part_of_the_sample_says_where_its_values_end(rows, monkeypatch):
+    x, y = rows[0] - 30, rows[1]
+    x[3 * 2501] *= 3  # of the sample, not of the part
+    read, ranges = [], shared_rows.column_ranges
+    monkeypatch.setattr(shared_rows, "SOME_ROWS", 500)
+    monkeypatch.setattr(
+        shared_rows, "column_ranges", lambda x, **more: read.append(len(x)) or ranges(x, **more)
+    )
+    model = Ridge().fit(x, y)
+    assert "one row in 3," in model.solver_
+    assert read == [N // 3 // 8]
+    assert relative(model.coef_, exact(x, y, 1.0)[0]) < 1e-6
 
 
 def test_columns_far_from_zero_are_not_multiplied_in_float32(rows, monkeypatch):

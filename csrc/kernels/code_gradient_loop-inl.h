@@ -137,27 +137,45 @@ void fix_weights(const float* w, std::size_t d, std::size_t k, std::int32_t* scr
   for (std::size_t o = 0; o < k; ++o) weights.write(o, w + o * d, scratch);
 }
 
-// g += Σ_r slope[r]·row[r], while rows `ahead` bytes ahead are fetched.
+// Slopes of kSlopeRows rows in fixed point.
 template <class E>
-inline void add_code_rows(const std::uint8_t* const* row, std::size_t d, std::ptrdiff_t ahead, const float* slope, float* g) {
-  std::int32_t fixed[kSlopeRows];
-  const double unit = to_fixed(slope, kSlopeRows, fixed);
-  const typename LeafOf<E>::Slopes digits(fixed);
-  for_runs(static_cast<const E*>(nullptr), d, [&](auto codes, std::size_t n, std::size_t first, std::size_t) {
-    code_leaf::add_codes<decltype(codes)>(row, n, ahead, digits, static_cast<float>(256 * unit), static_cast<float>(unit), g + first);
-  });
-}
+struct FixedSlopes {
+  typename LeafOf<E>::Slopes digits;
+  float upper_unit, unit;
+
+  // slope: [kSlopeRows / kBlockRows][kBlockRows], the blocks `apart`; those of n rows are there, the others are 0.
+  static FixedSlopes of(const float* slope, std::size_t apart, std::size_t n) {
+    alignas(64) float slopes[kSlopeRows];
+    for (std::size_t r = 0; r < kSlopeRows; r += kBlockRows)
+      if (r < n) copy_block(slope + r / kBlockRows * apart, slopes + r);
+      else memset(slopes + r, 0, kBlockRows * sizeof(float));
+    std::int32_t fixed[kSlopeRows];
+    const double unit = to_fixed(slopes, kSlopeRows, fixed);
+    return {typename LeafOf<E>::Slopes(fixed), static_cast<float>(256 * unit), static_cast<float>(unit)};
+  }
+
+  // g += Σ_r slope[r]·row[r], while rows `ahead` bytes ahead are fetched.
+  void add(const std::uint8_t* const* row, std::size_t d, std::ptrdiff_t ahead, float* g) const {
+    if constexpr (LeafOf<E>::kBothNibbles) {
+      LeafOf<E>::add_both(row, d, ahead, digits, upper_unit, unit, g);
+    } else {
+      for_runs(static_cast<const E*>(nullptr), d, [&](auto codes, std::size_t n, std::size_t first, std::size_t) {
+        code_leaf::add_codes<decltype(codes)>(row, n, ahead, digits, upper_unit, unit, g + first);
+      });
+    }
+  }
+};
 
 // Products of rows of codes, as FloatRows has them.
 template <class E>
 struct CodeRows {
   using Leaf = LeafOf<E>;
-  static constexpr std::size_t kBlock = kSlopeRows, kStep = Leaf::kWholeRows ? kBlockRows : kSlopeRows;
+  static constexpr std::size_t kBlock = kSlopeRows;
   const GradientRun<E, float>& run;
   FixedWeights<E> weights;
 
-  // How far ahead of the rows at hand others are fetched, in bytes.
-  std::ptrdiff_t ahead() const { return run.k == 1 ? static_cast<std::ptrdiff_t>(kSlopeRows) * run.stride : 0; }
+  // How far ahead of the rows at hand others are fetched, in bytes: past the next kSlopeRows.
+  std::ptrdiff_t ahead() const { return run.k == 1 ? static_cast<std::ptrdiff_t>(kSlopeRows + kSlopeRows / 2) * run.stride : 0; }
 
   void multiply(std::size_t i, std::size_t n, float* z) const {
     for (std::size_t o = 0; o < run.k; ++o)
@@ -167,13 +185,9 @@ struct CodeRows {
 
   void add(std::size_t i, std::size_t n, const float* slope) const {
     for (std::size_t o = 0; o < run.k; ++o)
-      for (std::size_t b = 0; b < n; b += kSlopeRows) {
-        alignas(64) float slopes[kSlopeRows];
-        for (std::size_t r = 0; r < kSlopeRows; r += kBlockRows)
-          if (b + r < n) copy_block(slope + (b + r) * run.k + o * kBlockRows, slopes + r);
-          else memset(slopes + r, 0, kBlockRows * sizeof(float));
-        add_code_rows<E>(CodeBlock<kSlopeRows>(run.x, run.stride, i + b, run.n).row, run.d, ahead(), slopes, run.g + o * run.d);
-      }
+      for (std::size_t b = 0; b < n; b += kSlopeRows)
+        FixedSlopes<E>::of(slope + b * run.k + o * kBlockRows, run.k * kBlockRows, n - b)
+            .add(CodeBlock<kSlopeRows>(run.x, run.stride, i + b, run.n).row, run.d, ahead(), run.g + o * run.d);
   }
 };
 

@@ -22,14 +22,17 @@ constexpr int kSumRows = 4;                          // rows that are multiplied
 
 // How a byte of a row is read: as a code, or as the code in four of its bits, 8 above.
 struct WholeByte {
+  static constexpr std::size_t kInByte = 1;
   static constexpr bool kFirst = true;  // the bytes' first reader
   static std::int32_t code(std::uint8_t byte) { return static_cast<std::int8_t>(byte); }
 };
 struct LowNibble {
+  static constexpr std::size_t kInByte = 2;
   static constexpr bool kFirst = true;
   static std::int32_t code(std::uint8_t byte) { return (byte & 15) - 8; }
 };
 struct HighNibble {
+  static constexpr std::size_t kInByte = 2;
   static constexpr bool kFirst = false;
   static std::int32_t code(std::uint8_t byte) { return (byte >> 4) - 8; }
 };
@@ -111,7 +114,8 @@ struct Leaf {
   using Sums = CodeSums;
   using Slopes = SlopeDigits;
   static constexpr std::size_t kPlanes = 2;
-  static constexpr bool kWholeRows = false;  // else a function multiplies them, not Sums a run of columns
+  static constexpr bool kBothNibbles = false;  // else one function adds both runs of nibbles
+  static constexpr bool kWholeRows = false;    // else a function multiplies them, not Sums a run of columns
 };
 
 }  // namespace plain
@@ -135,6 +139,8 @@ template <>
 constexpr std::int64_t kOffset<WholeByte> = 128;
 
 inline __m512i bytes64(__m512i codes, WholeByte) { return _mm512_xor_si512(codes, _mm512_set1_epi8(-128)); }
+struct BothNibbles {};
+inline __m512i bytes64(__m512i pairs, BothNibbles) { return pairs; }
 inline __m512i bytes64(__m512i pairs, LowNibble) { return _mm512_and_si512(pairs, _mm512_set1_epi8(15)); }
 inline __m512i bytes64(__m512i pairs, HighNibble) { return bytes64(_mm512_srli_epi16(pairs, 4), LowNibble{}); }
 
@@ -145,12 +151,18 @@ inline __m512i load64(const std::uint8_t* p, std::size_t n) {
   return bytes64(_mm512_maskz_loadu_epi8((std::uint64_t{1} << n) - 1, p), Codes{});
 }
 
-// a's sums of neighbours and b's, by turns.
-inline __m512i fold32(__m512i a, __m512i b) { return _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b)); }
-inline __m512i fold64(__m512i a, __m512i b) { return _mm512_add_epi32(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b)); }
-template <int kOne, int kTwo>
-inline __m512i fold128(__m512i a, __m512i b) {
-  return _mm512_add_epi32(_mm512_shuffle_i32x4(a, b, kOne), _mm512_shuffle_i32x4(a, b, kTwo));
+// Half of a's lanes and of b's, each the sum of two: a blend may go where a second shuffle would wait. By quarters of 128 bits,
+// by 64 bits of each quarter, by 32 bits.
+inline __m512i fold_quarters(__m512i a, __m512i b) {
+  return _mm512_add_epi32(_mm512_mask_blend_epi64(0xf0, a, b), _mm512_shuffle_i64x2(a, b, 0x4e));
+}
+inline __m512i fold64(__m512i a, __m512i b) {
+  const __m512d others = _mm512_shuffle_pd(_mm512_castsi512_pd(a), _mm512_castsi512_pd(b), 0x55);
+  return _mm512_add_epi32(_mm512_mask_blend_epi64(0xaa, a, b), _mm512_castpd_si512(others));
+}
+inline __m512i fold32(__m512i a, __m512i b) {
+  const __m512i others = _mm512_shuffle_epi32(_mm512_mask_blend_epi32(0x5555, a, b), _MM_PERM_CDAB);
+  return _mm512_add_epi32(_mm512_mask_blend_epi32(0xaaaa, a, b), others);
 }
 
 // sum + codes·digits, four neighbours added. Not the intrinsic: gcc 12 copies each sum before and after it.
@@ -159,51 +171,42 @@ inline __m512i add_fours(__m512i sum, __m512i codes, __m512i digits) {
   return sum;
 }
 
+// Of kBlockRows rows and at most kSegment bytes of each.
 struct CodeSums {
-  __m512i digit[kSumRows][kPlanes];
+  __m512i digit[kPlanes][kBlockRows];
 
-  CodeSums() { clear(); }
-  void clear() {  // not memset: the sums shall stay in registers
-#pragma GCC unroll 4
-    for (int r = 0; r < kSumRows; ++r)
+  CodeSums() {  // not memset: the sums shall stay in registers
 #pragma GCC unroll 3
-      for (std::size_t k = 0; k < kPlanes; ++k) digit[r][k] = _mm512_setzero_si512();
-  }
-
-  // n <= kSegment between two calls of take.
-  template <class Codes>
-  void add(const std::uint8_t* const* row, std::size_t n, const Digit* digits, std::size_t stride) {
-    std::size_t j = 0;
-    for (; j + 64 <= n; j += 64) step<Codes>(row, j, 64, digits, stride);
-    if (j < n) step<Codes>(row, j, n - j, digits, stride);
+    for (auto& rows : digit)
+#pragma GCC unroll 8
+      for (auto& sum : rows) sum = _mm512_setzero_si512();
   }
   template <class Codes>
-  void step(const std::uint8_t* const* row, std::size_t j, std::size_t n, const Digit* digits, std::size_t stride) {
+  void add(const std::uint8_t* const* row, std::size_t j, std::size_t n, const Digit* digits, std::size_t stride) {
     __m512i weight[kPlanes];
+#pragma GCC unroll 3
     for (std::size_t k = 0; k < kPlanes; ++k) weight[k] = _mm512_loadu_si512(digits + k * stride + j);
-#pragma GCC unroll 4
-    for (int r = 0; r < kSumRows; ++r) {
+#pragma GCC unroll 8
+    for (std::size_t r = 0; r < kBlockRows; ++r) {
       const __m512i codes = load64<Codes>(row[r] + j, n);
 #pragma GCC unroll 3
-      for (std::size_t k = 0; k < kPlanes; ++k) digit[r][k] = add_fours(digit[r][k], codes, weight[k]);
+      for (std::size_t k = 0; k < kPlanes; ++k) digit[k][r] = add_fours(digit[k][r], codes, weight[k]);
     }
   }
-  void take(std::int64_t* out) {
-    __m512i row[kSumRows];
-#pragma GCC unroll 4
-    for (int r = 0; r < kSumRows; ++r)
-      row[r] = fold64(fold32(digit[r][0], digit[r][1]), fold32(digit[r][2], _mm512_setzero_si512()));
-    // In registers to the end: the caller loads what is stored here at once.
-    const __m512i sums = fold128<0x88, 0xdd>(fold128<0x44, 0xee>(row[0], row[2]), fold128<0x44, 0xee>(row[1], row[3]));
-    const __m512i places = _mm512_setr_epi64(0, 8, 16, 0, 0, 8, 16, 0);
-    const __m512i even = _mm512_sllv_epi64(_mm512_cvtepi32_epi64(_mm512_castsi512_si256(sums)), places);  // rows 0 and 2
-    const __m512i odd = _mm512_sllv_epi64(_mm512_cvtepi32_epi64(_mm512_extracti64x4_epi64(sums, 1)), places);
-    const __m512i pairs = _mm512_add_epi64(_mm512_unpacklo_epi64(even, odd), _mm512_unpackhi_epi64(even, odd));
-    const __m512i ends = _mm512_shuffle_i64x2(pairs, pairs, 0xd8);
-    const __m256i totals = _mm256_add_epi64(_mm512_castsi512_si256(ends), _mm512_extracti64x4_epi64(ends, 1));
-    __m256i* to = reinterpret_cast<__m256i*>(out);
-    _mm256_storeu_si256(to, _mm256_add_epi64(_mm256_loadu_si256(to), totals));
-    clear();
+  // Of each row, in 64 bits.
+  __m512i totals() const {
+    static_assert(kBlockRows == 8);
+    __m512i rows[kPlanes];
+#pragma GCC unroll 3
+    for (std::size_t k = 0; k < kPlanes; ++k) {
+      const __m512i* s = digit[k];
+      const __m512i a = fold64(fold_quarters(s[0], s[4]), fold_quarters(s[2], s[6]));
+      const __m512i b = fold64(fold_quarters(s[1], s[5]), fold_quarters(s[3], s[7]));
+      const __m512i halves = fold32(a, b);  // quarters: rows 0 to 3 twice, 4 to 7 twice
+      rows[k] = _mm512_add_epi32(halves, _mm512_shuffle_i64x2(halves, halves, 0xb1));
+      rows[k] = _mm512_cvtepi32_epi64(_mm512_castsi512_si256(_mm512_shuffle_i64x2(rows[k], rows[k], 0x08)));
+    }
+    return _mm512_add_epi64(rows[0], _mm512_add_epi64(_mm512_slli_epi64(rows[1], 8), _mm512_slli_epi64(rows[2], 16)));
   }
 };
 
@@ -232,21 +235,36 @@ struct SlopeDigits {
   }
 };
 
-// Of 64 columns: quarter[i] holds the columns 16·b + 4·i … 16·b + 4·i + 3 in its part of 128 bits b.
+// 64 bytes of each of four rows, by columns: fours(2·h) holds the columns 16·b + 8·h … 16·b + 8·h + 3 in its quarter b, and
+// fours(2·h + 1) the next four.
+template <class Codes>
+struct FourRows {
+  __m512i a, b, c, d;
+
+  FourRows(const std::uint8_t* const* at, std::size_t n)
+      : a(load64<Codes>(at[0], n)), b(load64<Codes>(at[1], n)), c(load64<Codes>(at[2], n)), d(load64<Codes>(at[3], n)) {}
+  template <int kHalf>
+  void write_fours(__m512i* two) const {
+    const __m512i ab = kHalf ? _mm512_unpackhi_epi8(a, b) : _mm512_unpacklo_epi8(a, b);
+    const __m512i cd = kHalf ? _mm512_unpackhi_epi8(c, d) : _mm512_unpacklo_epi8(c, d);
+    two[0] = _mm512_unpacklo_epi16(ab, cd), two[1] = _mm512_unpackhi_epi16(ab, cd);
+  }
+};
+
+// Sums of four `fours` over kSlopeRows rows, by digit.
 struct ColumnSums {
   __m512i digit[kPlanes][4];
 
-  template <class Codes>
-  void add(const std::uint8_t* const* row, std::size_t n, const SlopeDigits& slope, std::size_t r) {
-    const __m512i a = load64<Codes>(row[0], n), b = load64<Codes>(row[1], n), c = load64<Codes>(row[2], n), d = load64<Codes>(row[3], n);
-    const __m512i ab = _mm512_unpacklo_epi8(a, b), ab_high = _mm512_unpackhi_epi8(a, b);
-    const __m512i cd = _mm512_unpacklo_epi8(c, d), cd_high = _mm512_unpackhi_epi8(c, d);
-    const __m512i fours[4] = {_mm512_unpacklo_epi16(ab, cd), _mm512_unpackhi_epi16(ab, cd),
-                              _mm512_unpacklo_epi16(ab_high, cd_high), _mm512_unpackhi_epi16(ab_high, cd_high)};
+  // What the offsets of the codes, of the first two and of the last two, add.
+  ColumnSums(const SlopeDigits& slope, std::int64_t first, std::int64_t last) {
 #pragma GCC unroll 3
     for (std::size_t k = 0; k < kPlanes; ++k)
 #pragma GCC unroll 4
-      for (int i = 0; i < 4; ++i) digit[k][i] = add_fours(digit[k][i], fours[i], slope.four(k, r));
+      for (int i = 0; i < 4; ++i) digit[k][i] = _mm512_set1_epi32(static_cast<std::int32_t>(i < 2 ? -first : -last) * slope.sum[k]);
+  }
+  void add(int i, __m512i codes, const __m512i* slopes) {
+#pragma GCC unroll 3
+    for (std::size_t k = 0; k < kPlanes; ++k) digit[k][i] = add_fours(digit[k][i], codes, slopes[k]);
   }
   __m512 in_floats(int i, float upper_unit, float unit) const {
     const __m512i upper = _mm512_add_epi32(digit[1][i], _mm512_slli_epi32(digit[2][i], 8));
@@ -269,31 +287,115 @@ inline void add_quarters(const __m512* quarter, std::size_t n, float* g) {
   }
 }
 
+// Calls use(four rows, their slopes by digit) for kSlopeRows rows from byte j of n on. Of `ahead`, Leaf::multiply fetches the
+// even rows and this, if kFetch, the odd ones: memory shall not rest in either.
+template <class Codes, bool kFetch, class Use>
+inline void for_fours(const std::uint8_t* const* row, std::size_t j, std::size_t n, std::ptrdiff_t ahead, const SlopeDigits& slope,
+                      Use use) {
+  for (std::size_t r = 0; r < kSlopeRows; r += 4) {
+    const std::uint8_t* const at[4] = {row[r] + j, row[r + 1] + j, row[r + 2] + j, row[r + 3] + j};
+    const __m512i slopes[kPlanes] = {slope.four(0, r), slope.four(1, r), slope.four(2, r)};
+    use(FourRows<Codes>(at, n - j), slopes);
+    if (kFetch) fetch(at[1] + ahead), fetch(at[3] + ahead);
+  }
+}
+
 template <class Codes>
 inline void add_codes(const std::uint8_t* const* row, std::size_t n, std::ptrdiff_t ahead, const SlopeDigits& slope, float upper_unit, float unit, float* g) {
   for (std::size_t j = 0; j < n; j += 64) {
-    ColumnSums sums;
-    for (std::size_t k = 0; k < kPlanes; ++k)
-      for (auto& v : sums.digit[k]) v = _mm512_set1_epi32(static_cast<std::int32_t>(-kOffset<Codes>) * slope.sum[k]);
-    for (std::size_t r = 0; r < kSlopeRows; r += 4) {
-      const std::uint8_t* const at[4] = {row[r] + j, row[r + 1] + j, row[r + 2] + j, row[r + 3] + j};
-      sums.add<Codes>(at, n - j, slope, r);
-      if (Codes::kFirst)
-        for (const std::uint8_t* each : at) fetch(each + ahead);
-    }
+    ColumnSums sums(slope, kOffset<Codes>, kOffset<Codes>);
+    for_fours<Codes, true>(row, j, n, ahead, slope, [&](const FourRows<Codes>& rows, const __m512i* slopes) {
+      __m512i fours[4];
+      rows.template write_fours<0>(fours);
+      rows.template write_fours<1>(fours + 2);
+#pragma GCC unroll 4
+      for (int i = 0; i < 4; ++i) sums.add(i, fours[i], slopes);
+    });
     __m512 quarter[4];
     for (int i = 0; i < 4; ++i) quarter[i] = sums.in_floats(i, upper_unit, unit);
     add_quarters(quarter, n - j, g + j);
   }
 }
 
+// Bytes are low + 16·high: their sums less those of the low nibbles are 16 times those of the high ones, which so need
+// neither a shift nor shuffles of their own. Half of 64 bytes at a time has its sums in registers.
+template <int kHalf>
+inline void sum_nibbles(const std::uint8_t* const* row, std::size_t j, std::size_t n, std::ptrdiff_t ahead, const SlopeDigits& slope,
+                        float upper_unit, float unit, __m512* low, __m512* high) {
+  ColumnSums sums(slope, kOffset<LowNibble>, 17 * kOffset<LowNibble>);
+  for_fours<BothNibbles, kHalf == 0>(row, j, n, ahead, slope, [&](const FourRows<BothNibbles>& rows, const __m512i* slopes) {
+    __m512i bytes[2];
+    rows.template write_fours<kHalf>(bytes);
+#pragma GCC unroll 2
+    for (int i = 0; i < 2; ++i) {
+      sums.add(2 + i, bytes[i], slopes);
+      sums.add(i, bytes64(bytes[i], LowNibble{}), slopes);
+    }
+  });
+#pragma GCC unroll 2
+  for (int i = 0; i < 2; ++i) {
+#pragma GCC unroll 3
+    for (auto& digit : sums.digit) digit[2 + i] = _mm512_srai_epi32(_mm512_sub_epi32(digit[2 + i], digit[i]), 4);
+    low[i] = sums.in_floats(i, upper_unit, unit);
+    high[i] = sums.in_floats(2 + i, upper_unit, unit);
+  }
+}
+
+// add_codes of both runs of nibbles.
+inline void add_nibbles(const std::uint8_t* const* row, std::size_t d, std::ptrdiff_t ahead, const SlopeDigits& slope, float upper_unit,
+                        float unit, float* g) {
+  const std::size_t h = (d + 1) / 2;
+  for (std::size_t j = 0; j < h; j += 64) {
+    __m512 low[4], high[4];
+    sum_nibbles<0>(row, j, h, ahead, slope, upper_unit, unit, low, high);
+    sum_nibbles<1>(row, j, h, ahead, slope, upper_unit, unit, low + 2, high + 2);
+    add_quarters(low, h - j, g + j);
+    add_quarters(high, d - h - j, g + h + j);
+  }
+}
+
+// Adds up n bytes of a row that hold each a code, or a low and a high one.
+inline void add_columns(CodeSums& sums, WholeByte, const std::uint8_t* const* row, std::size_t j, std::size_t n, std::size_t,
+                        const Digit* digits, std::size_t stride) {
+  sums.add<WholeByte>(row, j, n, digits, stride);
+}
+inline void add_columns(CodeSums& sums, LowNibble, const std::uint8_t* const* row, std::size_t j, std::size_t n, std::size_t nbytes,
+                        const Digit* digits, std::size_t stride) {
+  sums.add<LowNibble>(row, j, n, digits, stride);
+  sums.add<HighNibble>(row, j, n, digits + high_nibbles_at(nbytes), stride);
+}
+
 template <class Codes>
 struct Leaf {
   using Digit = vnni::Digit;
-  using Sums = CodeSums;
   using Slopes = SlopeDigits;
   static constexpr std::size_t kPlanes = vnni::kPlanes;
-  static constexpr bool kWholeRows = false;
+  static constexpr bool kWholeRows = true, kBothNibbles = Codes::kInByte == 2;
+
+  // z[r] = (Σ_j W[j]·(row[r][j] + kOffset) − shift)·unit of kBlockRows rows.
+  static void multiply(const std::uint8_t* const* row, std::size_t d, std::ptrdiff_t ahead, const Digit* digits, std::size_t stride,
+                       const double* shift, const double* unit, float* z) {
+    const std::size_t nbytes = (d + Codes::kInByte - 1) / Codes::kInByte;
+    __m512i total = _mm512_setzero_si512();
+    for (std::size_t begin = 0; begin < nbytes; begin += kSegment) {
+      const std::size_t end = nbytes - begin < kSegment ? nbytes : begin + kSegment;
+      CodeSums sums;
+      std::size_t j = begin;
+      for (; j + 64 <= end; j += 64) {
+        add_columns(sums, Codes{}, row, j, 64, nbytes, digits, stride);
+        for (std::size_t r = 0; r < kBlockRows; r += 2) fetch(row[r] + j + ahead);
+      }
+      if (j < end) add_columns(sums, Codes{}, row, j, end - j, nbytes, digits, stride);
+      total = _mm512_add_epi64(total, sums.totals());
+    }
+    const __m512d exact = _mm512_sub_pd(_mm512_cvtepi64_pd(total), _mm512_set1_pd(*shift));
+    _mm256_storeu_ps(z, _mm512_cvtpd_ps(_mm512_mul_pd(exact, _mm512_set1_pd(*unit))));
+  }
+
+  static void add_both(const std::uint8_t* const* row, std::size_t d, std::ptrdiff_t ahead, const Slopes& slope, float upper_unit,
+                       float unit, float* g) {
+    add_nibbles(row, d, ahead, slope, upper_unit, unit, g);
+  }
 };
 
 }  // namespace vnni

@@ -395,7 +395,7 @@ struct LeafOfDigits {
   using Digit = D;
   using Slopes = S;
   static constexpr std::size_t kPlanes = kCount;
-  static constexpr bool kWholeRows = true;
+  static constexpr bool kWholeRows = true, kBothNibbles = false;
 
   // z[r] = (Σ_j W[j]·(row[r][j] + kOffset) − shift)·unit of kBlockRows rows.
   static void multiply(const std::uint8_t* const* row, std::size_t d, std::ptrdiff_t ahead, const D* digits, std::size_t stride,

@@ -132,7 +132,7 @@ inline void dot_block(const E* const* row, std::size_t d, std::ptrdiff_t ahead, 
     for (std::size_t r = 0; r < kBlockRows; r += kTileRows) dot_rows<kTileRows, kTileOutputs, false>(row + r, d, 0, w, z + r);
     return;
   }
-  constexpr bool kFetch = sizeof(E) == sizeof(float) && sizeof(T) == sizeof(float);  // the others have more work than memory
+  constexpr bool kFetch = sizeof(E) == sizeof(float);  // the others have more work than memory
   for (std::size_t o = 0; o < n_outputs; ++o, w += d, z += kBlockRows) {
     if (n_outputs == 1)
       for (std::size_t r = 0; r < kBlockRows; ++r) dot_rows<1, 1, kFetch>(row + r, d, ahead, w, z + r);
@@ -297,7 +297,7 @@ inline double slopes_of(const GradientRun<E, T>& run, std::size_t i, std::size_t
 // while the rows of a group come from the second.
 template <class E, class T>
 struct FloatRows {
-  static constexpr std::size_t kBlock = kBlockRows, kStep = kBlockRows;
+  static constexpr std::size_t kBlock = kBlockRows;
   static constexpr std::size_t kChunkOutputs = 16, kChunkColumns = 512 / sizeof(T);
   const GradientRun<E, T>& run;
 
@@ -369,7 +369,7 @@ struct FloatRows {
 // Scores x [n][k] in place of rows, d = k: what the products would be. The slopes are written to g [n][k], which may be x.
 template <class T>
 struct ScoreRows {
-  static constexpr std::size_t kBlock = kBlockRows, kStep = kBlockRows;
+  static constexpr std::size_t kBlock = kBlockRows;
   const GradientRun<T, T>& run;
 
   void multiply(std::size_t i, std::size_t n, T* z) const {
@@ -390,12 +390,11 @@ template <class L, bool kOverOutputs, class Products, class E, class T>
 inline void gradient_groups(const GradientRun<E, T>& run, const Products& products) {
   T *z = run.z, *slope = run.z + run.k * kBlockRows;  // slope: [block][k][kBlockRows], and z before that
   const std::size_t group = group_rows(run.d * sizeof(E), run.k, Products::kBlock);
-  const std::size_t step = run.k == 1 ? Products::kStep : group;  // rows whose products are made at once
   for (std::size_t i = 0; i < run.n; i += group) {
     const std::size_t n = run.n - i < group ? run.n - i : group;
+    products.multiply(i, n, slope);
     for (std::size_t b = 0; b < n; b += kBlockRows) {
       T* s = slope + b * run.k;
-      if (b % step == 0) products.multiply(i + b, n - b < step ? n - b : step, s);
       if (kOverOutputs) memcpy(z, s, run.k * kBlockRows * sizeof(T));
       *run.value = slopes_of<L, kOverOutputs>(run, i + b, n - b < kBlockRows ? n - b : kBlockRows, kOverOutputs ? z : s, s, *run.value);
       for (std::size_t o = 0; o < run.k; ++o)

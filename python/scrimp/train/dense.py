@@ -128,23 +128,30 @@ def ridge_by_svd(x: Matrix, y: Matrix, alpha: Matrix) -> tuple[Matrix, int]:
     alpha : float64[k]
         Penalty by output.
     """
+    n, d = x.shape
+    size = max(n, d)
+    if n > 2 * d >= 2 * y.shape[1]:  # a triangle has the same singular values, and d rows instead of n
+        triangle = np.asarray(np.linalg.qr(np.hstack([x, y]), mode="r"))
+        x, y = triangle[:d, :d], triangle[:d, d:]
     norms = np.sqrt((x * x).sum(axis=0))
     sizes = norms[norms > 0]
     if x.shape[1] <= MANY_COLUMNS and sizes.max(initial=0.0) > ALIKE * sizes.min(initial=np.inf):
-        return _ridge_of_unlike_columns(x, y, alpha, norms)
+        return _ridge_of_unlike_columns(x, y, alpha, norms, size)
     u, s, vt = np.linalg.svd(x, full_matrices=False)
-    rank = _rank(x, s)
+    rank = _rank(s, size)
     s = s[:rank]
     damped = s[:, None] / (s[:, None] ** 2 + alpha)
     return vt[:rank].T @ (damped * (u[:, :rank].T @ y)), rank
 
 
-def _ridge_of_unlike_columns(x: Matrix, y: Matrix, alpha: Matrix, norms: Matrix) -> tuple[Matrix, int]:
+def _ridge_of_unlike_columns(
+    x: Matrix, y: Matrix, alpha: Matrix, norms: Matrix, size: int
+) -> tuple[Matrix, int]:
     """Solve by the singular values of rows and penalty together, every column of length 1."""
     d = x.shape[1]
     w = np.empty((d, y.shape[1]))
     plain = x / np.where(norms > 0, norms, 1.0)
-    rank = _rank(plain, np.linalg.svd(plain, compute_uv=False))
+    rank = _rank(np.linalg.svd(plain, compute_uv=False), size)
     for value in np.unique(alpha):
         mine = alpha == value
         length = np.sqrt(norms**2 + value)
@@ -152,20 +159,20 @@ def _ridge_of_unlike_columns(x: Matrix, y: Matrix, alpha: Matrix, norms: Matrix)
         rows = np.vstack([x, np.sqrt(value) * np.eye(d)]) if value else x
         right = np.zeros((len(rows), int(mine.sum())))
         right[: len(x)] = y[:, mine]
-        w[:, mine] = _least_norm(rows * scale, right, scale)
+        w[:, mine] = _least_norm(rows * scale, right, scale, size)
     return w, rank
 
 
-def _least_norm(a: Matrix, b: Matrix, scale: Matrix) -> Matrix:
+def _least_norm(a: Matrix, b: Matrix, scale: Matrix, size: int) -> Matrix:
     """Return the w = scale∘v of least norm that minimizes ‖a·v − b‖²."""
     u, s, vt = np.linalg.svd(a, full_matrices=len(a) < a.shape[1])
-    rank = _rank(a, s)
+    rank = _rank(s, size)
     w = scale[:, None] * (vt[:rank].T @ ((u[:, :rank].T @ b) / s[:rank, None]))
     free = np.where(np.abs(vt[rank:]) > RANK_TOLERANCE, vt[rank:], 0.0)  # rounding, which scale would blow up
     null, _ = np.linalg.qr(free.T * scale[:, None])
     return np.asarray(w - null @ (null.T @ w))
 
 
-def _rank(a: Matrix, s: NDArray[Any]) -> int:
-    """Return how many singular values of a matrix, largest first, are not rounding."""
-    return int((s > np.finfo(np.float64).eps * max(a.shape) * s[:1].max(initial=0.0)).sum())
+def _rank(s: NDArray[Any], size: int) -> int:
+    """Return how many singular values of a matrix of that size, largest first, are not rounding."""
+    return int((s > np.finfo(np.float64).eps * size * s[:1].max(initial=0.0)).sum())

@@ -29,7 +29,7 @@ from scrimp.matrix.ranges import LARGEST
 from scrimp.train.dense import Matrix
 from scrimp.train.refinement import Ask
 
-SOME_ROWS, SOME_OF = 2048, 64  # at least so many rows of a sample, or one of so many, show what is rare
+SOME_ROWS, SOME_OF = 2048, 8  # at least so many rows of a sample, or one of so many, show where it ends
 
 
 class SharedRows:
@@ -107,15 +107,13 @@ class SharedRows:
         return SharedRows(self.comm, X[::step], y[::step], None, self._seed, self._threads)
 
     def sample_ranges(self, step: int) -> tuple[Matrix, Matrix, Matrix]:
-        """Return the least and largest values of every `step`-th row, and whether all are integers.
+        """Return the least and largest values of a part of every `step`-th row, and whether all are integers.
 
-        Where a few of these rows hold a column constant, what they say: it is too rare for a sample.
+        A column that is constant there is too rare for a sample. What lies beyond these ends in the rest of
+        the sample is taken for them, as a preconditioner may: if it weighs, the passes over all rows see it.
         """
-        X, n_sample = self._whole[0], -(-self.n // step)
-        apart = max(1, min(n_sample // SOME_ROWS, SOME_OF))
-        found = column_ranges(X[:: step * apart], threads=self._threads)
-        if (found.low < found.high).all():
-            found = self.every(step)._ranges()
+        apart = max(1, min(-(-self.n // step) // SOME_ROWS, SOME_OF))
+        found = self.every(step * apart)._ranges()
         return found.low, found.high, found.integral.astype(np.float64)
 
     def sampled_gram(self, bits: int, step: int, low: Matrix, high: Matrix, integral: Matrix) -> Gram:
