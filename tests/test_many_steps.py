@@ -16,7 +16,6 @@ import scrimp
 from scrimp import QuantizedMatrix, _core
 from scrimp.train.dense import Factor
 from scrimp.train.linear import CodeRows, LinearObjective
-from scrimp.train.steps import CALL_VALUES
 from scrimp.train.stochastic import Stepper
 from scrimp.train.watch import Watch
 
@@ -150,12 +149,25 @@ def test_a_fit_that_a_budget_stopped_in_an_epoch_goes_on_with_the_same_bits(tmp_
     assert_same(resumed, whole)
 
 
-def test_a_call_reads_so_many_values_and_no_more():
-    objective, _, data = problem(0, 100, 7, 3, "squared", "f4", True, False, False)
-    many = objective.many_steps(data, 50, 0.9, False)
-    assert 0 < many.most * 50 * 7 * 3 <= CALL_VALUES
-    many = objective.many_steps((np.broadcast_to(np.float32(0), (100, 7)), data[1]), 4096, 0.9, False)
-    assert many.most >= 1
+@pytest.mark.parametrize("diagonal", [False, True])
+@pytest.mark.parametrize("batch_rows", [1, 256, 4096])
+@pytest.mark.parametrize(("d", "k"), [(0, 1), (1, 1), (1, 40), (7, 3), (500, 1), (500, 40), (10**8, 1)])
+def test_a_call_does_so_much_and_no_more(d, k, batch_rows, diagonal):
+    """A nanosecond or a few for each value: of rows, of the triangle, of weights; ≥ 300 ns for a step."""
+    if not diagonal and d > 500:
+        return
+    no, ones = np.zeros(0), (lambda *shape: np.broadcast_to(1.0, shape))
+    units = Factor(ones(1) if d > 500 else np.ones(d), None if diagonal else np.eye(d))
+    objective = LinearObjective("squared", no, np.zeros(k), units, np.ones(k))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(LinearObjective, "_units", lambda _: None)
+        data = np.broadcast_to(np.float32(1), (5000, d)), np.zeros((5000, k))
+        most = objective.many_steps(data, batch_rows, 0.9, False).most
+    solves = 0 if diagonal else 2 * (d * d / 2) * k
+    values = (batch_rows * d * k, batch_rows * k * 8, solves, d * k * 8)
+    assert most == 1 or all(most * each <= 1 << 26 for each in values)
+    assert 1 <= most <= 1 << 14
+    assert most == 1 or most * (sum(values) + 8192) >= 1 << 25  # calls are not many either
 
 
 def test_a_gradient_that_is_not_finite_stops_the_fit_in_the_same_words():

@@ -21,7 +21,7 @@ from scrimp.matrix.many_outputs import has_many_outputs
 from scrimp.matrix.quantized import row_weights
 from scrimp.train.checkpoint import fingerprint
 from scrimp.train.dense import Factor, Matrix
-from scrimp.train.steps import CALL_VALUES, LinearSteps
+from scrimp.train.steps import LinearSteps, steps_of_call
 
 PILOT_ROWS = 8192
 LEVERAGE = 10.0  # units that a value of a column may be from its mean
@@ -131,7 +131,9 @@ class LinearObjective:
             return None
         own = row_weights(weights[0], source.n) if weights else None
         how = self.loss, self.delta, self.precise, self.threads
-        most = max(1, CALL_VALUES // (batch_rows * source.d * k))
+        lower = self.units.lower
+        solved = 0 if lower is None else lower.size * (1 if self._are_joint else k)
+        most = steps_of_call(batch_rows, source.d, k, solved)
         targets = float_targets(y, source.n)
         return LinearSteps(self._units(), source, noise, targets, own, *how, momentum, nesterov, most)
 

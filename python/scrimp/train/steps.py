@@ -11,7 +11,22 @@ from numpy.typing import NDArray
 from scrimp import _core
 from scrimp.matrix.gradients import Source
 
-CALL_VALUES = 1 << 26  # of rows, times outputs, that a call may read: an interrupt waits for its end
+CALL_WORK = 1 << 26  # of a call, about a nanosecond or a few each: an interrupt waits for its end
+STEP_WORK = 1 << 12  # of a step on nothing
+FEW = 8  # what a row takes beside its values and a weight beside those of the rows, in values
+
+
+def steps_of_call(batch_rows: int, d: int, k: int, solved: int) -> int:
+    """Return how many steps may be one call: as many as take some tenths of a second at most.
+
+    Parameters
+    ----------
+    batch_rows, d, k : int
+        Rows of a step, their columns, and outputs.
+    solved : int
+        Values of the triangles that a step solves with, times outputs.
+    """
+    return max(1, CALL_WORK // ((batch_rows + FEW) * (d + FEW) * k + solved + STEP_WORK))
 
 
 @dataclass(frozen=True, slots=True)
