@@ -187,6 +187,7 @@ def test_a_gradient_that_is_not_finite_stops_the_fit_in_the_same_words():
         ({"order": np.arange(-1, 39)}, r"order\[0\] must be one of 40 rows, got -1"),
         ({"order": np.arange(3)}, "order must hold 40 rows, got 3"),
         ({"first_batch": 3}, r"an epoch has 4 batches, got 3 \+ 2"),
+        ({"first_batch": 2**64 - 1}, r"an epoch has 4 batches, got 18446744073709551615 \+ 2"),
         ({"n_batches": 0}, "batches must have at most 4096 rows, got 40 rows in 0"),
         ({"u": np.zeros(2, np.float32)}, "u must hold 4 values, got 2"),
     ],

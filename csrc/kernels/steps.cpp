@@ -82,7 +82,7 @@ class Stepper {
 std::size_t take_steps(const StepsArgs& args, StepsState& state) {
   const std::size_t n = args.rows.x.n;
   require(args.n_batches > 0 && n <= kLeafRows * args.n_batches, "batches must have at most ", kLeafRows, " rows, got ", n, " rows in ", args.n_batches);
-  require(args.first_batch + args.n_steps <= args.n_batches, "an epoch has ", args.n_batches, " batches, got ", args.first_batch, " + ", args.n_steps);
+  require(args.n_steps <= args.n_batches && args.first_batch <= args.n_batches - args.n_steps, "an epoch has ", args.n_batches, " batches, got ", args.first_batch, " + ", args.n_steps);
   const std::size_t end = n * (args.first_batch + args.n_steps) / args.n_batches;
   for (std::size_t i = n * args.first_batch / args.n_batches; i < end; ++i)
     require(args.order[i] >= 0 && static_cast<std::size_t>(args.order[i]) < n, "order[", i, "] must be one of ", n, " rows, got ", args.order[i]);

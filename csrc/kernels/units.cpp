@@ -1,7 +1,5 @@
 #include "kernels/units.h"
 
-#include <algorithm>
-
 #include "kernels/table.h"
 
 namespace scrimp {
