@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 import scrimp
 from scrimp import QuantizedMatrix, _core
+from scrimp.comm.communicator import single
 from scrimp.train.dense import Factor
 from scrimp.train.linear import CodeRows, LinearObjective
 from scrimp.train.stochastic import Stepper
@@ -168,6 +169,17 @@ def test_a_call_does_so_much_and_no_more(d, k, batch_rows, diagonal):
     assert most == 1 or all(most * each <= 1 << 26 for each in values)
     assert 1 <= most <= 1 << 14
     assert most == 1 or most * (sum(values) + 8192) >= 1 << 25  # calls are not many either
+
+
+def test_the_steps_of_a_communicator_are_those_of_one_step_at_a_time():
+    objective, start, data = problem(0, 1000, 5, 1, "squared", "f4", True, False, False)
+    counts = []
+    for way in (nullcontext, one_at_a_time):
+        comm = single()
+        with way():
+            scrimp.minimize(objective, start, data, batch_size=32, max_iter=2, tol=0.0, comm=comm)
+        counts.append(comm.step)
+    assert counts[0] == counts[1] > 2 * 1000 // 32
 
 
 def test_a_gradient_that_is_not_finite_stops_the_fit_in_the_same_words():
