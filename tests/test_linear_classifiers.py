@@ -236,6 +236,27 @@ def test_partial_fit_learns_from_pieces(digits):
         model.partial_fit(x, y, classes=[0, 1])
 
 
+@pytest.mark.parametrize("loaded", [False, True])
+@pytest.mark.parametrize("names", [["no", "yes"], ["a", "b", "c"]])
+def test_probabilities_in_partial_fit_are_those_of_the_known_classes(names, loaded, tmp_path):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(600, 4))
+    labels = np.array(names)[np.digitize(x[:, 0], np.linspace(-0.5, 0.5, len(names))[1:])]
+    model = SGDClassifier().fit(x, labels)
+    soft, score = model.predict_proba(x), model.score(x, labels)
+    if loaded:
+        model.save(tmp_path / "m")
+        model = scrimp.load(tmp_path / "m")
+    model.partial_fit(x, soft)
+    assert model.classes_.tolist() == names
+    assert model.score(x, labels) > score - 0.05
+    first = SGDClassifier().partial_fit(x, soft, classes=names)
+    assert first.classes_.tolist() == names
+    wide = np.column_stack([soft, np.zeros(len(soft))])
+    with pytest.raises(ValueError, match=rf"each of the classes \['{names[0]}', .*\], got {len(names) + 1}"):
+        model.partial_fit(x, wide)
+
+
 def test_partial_fit_follows_rows_whose_mean_moves():
     rng = np.random.default_rng(0)
     model = SGDRegressor(alpha=0.0, batch_size=50)

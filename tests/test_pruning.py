@@ -174,6 +174,22 @@ def test_a_model_of_probabilities_is_scored_by_the_most_probable_class(rows):
     assert found.score_after > 0.94
 
 
+@pytest.mark.parametrize("refit", [True, False])
+@pytest.mark.parametrize("names", [["no", "yes"], ["a", "b", "c"]])
+def test_probabilities_are_those_of_the_classes_of_the_model(rows, names, refit):
+    x, y, _ = rows
+    labels = np.array(names)[np.digitize(y, np.quantile(y, np.arange(1, len(names)) / len(names)))]
+    model = LogisticRegression(1e-3).fit(x, labels)
+    soft = model.predict_proba(x)
+    found = prune(model, x, soft, keep=6, refit=refit)
+    assert found.model.classes_.tolist() == names
+    assert found.score_before == 1
+    assert found.score_after == np.mean(found.model.predict(x) == model.predict(x)) > 0.9
+    wide = np.column_stack([soft, np.zeros(len(soft))])
+    with pytest.raises(ValueError, match=rf"each of the classes \['{names[0]}', .*\], got {len(names) + 1}"):
+        prune(model, x, wide, keep=6, refit=refit)
+
+
 def test_quantized_rows_are_refused(rows):
     x, y, _ = rows
     with pytest.raises(TypeError, match="QuantizedMatrix"):

@@ -112,12 +112,13 @@ def training_labels(
     ----------
     y : labels [n], or soft targets float[n, k] whose rows sum to 1
     classes : array, optional
-        All classes, sorted; by default those in y.
+        All classes, sorted; by default those in y, of soft targets 0 … k − 1.
     """
-    soft = soft_targets(y)
+    soft = soft_targets(y, classes)
     if soft is not None:
         rows = prediction_rows(estimator, X, reset=reset)
-        classes, codes = np.arange(soft.shape[1]), soft[:, 1:] if soft.shape[1] == 2 else soft
+        classes = np.arange(soft.shape[1]) if classes is None else np.asarray(classes)
+        codes = soft[:, 1:] if soft.shape[1] == 2 else soft
     else:
         rows, labels = _labelled(estimator, X, y, reset)
         classes, codes = _class_numbers(labels, classes)
@@ -136,8 +137,11 @@ def training_labels(
     return Labels(Inputs(rows, np.ascontiguousarray(codes, np.float64), weight, False), classes, loss)
 
 
-def soft_targets(y: Any) -> NDArray[np.float64] | None:
-    """Return y as probabilities float64[n, k] if it is of two dimensions with k ≥ 2, else None."""
+def soft_targets(y: Any, classes: Any = None) -> NDArray[np.float64] | None:
+    """Return y as probabilities float64[n, k] if it is of two dimensions with k ≥ 2, else None.
+
+    Where `classes` are given there must be a column for each.
+    """
     if len(getattr(y, "shape", ())) != 2 and not (
         isinstance(y, list) and y and isinstance(y[0], (list, tuple))
     ):
@@ -148,6 +152,9 @@ def soft_targets(y: Any) -> NDArray[np.float64] | None:
     soft = check_array(values, dtype=np.float64, input_name="y")
     if (soft < 0).any() or not np.allclose(soft.sum(axis=1), 1, atol=1e-3):
         raise ValueError("y of two dimensions must hold probabilities: rows of numbers >= 0 that sum to 1")
+    if classes is not None and soft.shape[1] != len(classes):
+        known = np.asarray(classes).tolist()
+        raise ValueError(f"y must hold a probability for each of the classes {known}, got {soft.shape[1]}")
     return np.asarray(soft / soft.sum(axis=1, keepdims=True))
 
 

@@ -69,7 +69,8 @@ def prune(
     model : fitted estimator of scrimp.linear_model
         It stays as it is.
     X, y, sample_weight
-        Rows to judge by and to fit again on, as `fit` takes them; no QuantizedMatrix.
+        Rows to judge by and to fit again on, as `fit` takes them; no QuantizedMatrix. Probabilities are those
+        of the classes of the model.
     keep : int, or float in 0 … 1
         How many of the columns, or which part of them; at least one.
     method : {"magnitude", "l1"}
@@ -101,6 +102,7 @@ def prune(
     rows = prediction_rows(model, X)
     count = _count(keep, rows.shape[1])
     sample_weight = row_weights(sample_weight, len(rows))
+    soft = soft_targets(y, model.classes_) if is_classifier(model) else None
     mean = _mean(rows, sample_weight)
     spread = _spread(rows, mean, sample_weight)
     kept = _by_magnitude(model, spread, count)
@@ -108,13 +110,14 @@ def prune(
         kept = _by_lasso(model, rows, y, sample_weight, spread, count)
     if refit:
         small, values, intercept = _refitted(model, rows, y, sample_weight, kept)
+        if soft is not None:
+            small.classes_ = model.classes_
     else:
         small, values, intercept = _cut(model, mean, kept)
     _store(small, model, values, intercept, mean, spread)
     before, after = (int((np.atleast_2d(m.coef_) != 0).any(axis=0).sum()) for m in (model, small))
     sizes = (m._current().nbytes for m in (model, small))
-    soft = soft_targets(y) if is_classifier(model) else None
-    labels = y if soft is None else soft.argmax(axis=1)
+    labels = y if soft is None else model.classes_[soft.argmax(axis=1)]
     scores = (float(m.score(X, labels, sample_weight)) for m in (model, small))
     return Pruned(small, kept, before, after, *sizes, *scores)
 
