@@ -361,6 +361,8 @@ def test_a_resumed_fit_with_momentum_and_mean_has_the_same_bits(kind, options, t
         (LogisticRegression(solver="gram"), "known: auto, lbfgs, sgd"),
         (SGDRegressor("hinge"), "squared_error, huber"),
         (SGDRegressor(epsilon=0.0), "epsilon"),
+        (SGDRegressor("huber", epsilon=np.inf), "epsilon a number above 0, got 0.0001 and inf"),
+        (SGDRegressor("huber", epsilon=np.inf, sync_every=2), "epsilon a number above 0, got 0.0001 and inf"),
         (SGDClassifier(alpha=-1.0), "alpha"),
         (SGDClassifier(data_bits=3), "data_bits"),
     ],

@@ -292,10 +292,9 @@ class SGDRegressor(OnlineFit, Persistent, RegressorMixin, BaseEstimator):  # typ
     def _inputs(self, X: Any, y: Any, sample_weight: Any, *, reset: bool) -> Inputs:
         if self.loss not in LOSSES:
             raise ValueError(f"unknown loss {self.loss!r}; known: {', '.join(LOSSES)}")
-        if not 0 <= self.alpha < np.inf or not self.epsilon > 0:
-            raise ValueError(
-                f"alpha must be >= 0 and epsilon above 0, got {self.alpha!r} and {self.epsilon!r}"
-            )
+        if not 0 <= self.alpha < np.inf or not 0 < self.epsilon < np.inf:
+            got = f"got {self.alpha!r} and {self.epsilon!r}"
+            raise ValueError(f"alpha must be a number >= 0 and epsilon a number above 0, {got}")
         self._check_options()
         return training_rows(self, X, y, sample_weight, reset=reset, one_output=True)
 
