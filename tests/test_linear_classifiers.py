@@ -257,6 +257,14 @@ def test_probabilities_in_partial_fit_are_those_of_the_known_classes(names, load
         model.partial_fit(x, wide)
 
 
+def test_coefficients_are_read_as_a_start_once(cancer, monkeypatch):
+    x, y = cancer
+    for model in (SGDClassifier().fit(x, y), SGDRegressor().fit(x, y)):
+        with monkeypatch.context() as patch:
+            patch.setattr("scrimp.linear_model.sgd.Known.of", lambda _: pytest.fail("they were read again"))
+            model.partial_fit(x, y)
+
+
 def test_partial_fit_follows_rows_whose_mean_moves():
     rng = np.random.default_rng(0)
     model = SGDRegressor(alpha=0.0, batch_size=50)

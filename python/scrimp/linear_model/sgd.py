@@ -85,6 +85,10 @@ class OnlineFit(GradientFit):
         begun = Online(found.objective, found.rate, fit.last, 0)
         self._online = begun.after(fit, fit.n_iter, n * fit.n_iter)
 
+    def _known(self: Any) -> Known | None:
+        """Return what a first pass starts from: the coefficients of a model that was loaded."""
+        return Known.of(self) if self._online is None and hasattr(self, "coef_") else None
+
     def _pass_over(
         self: Any,
         inputs: Inputs,
@@ -278,8 +282,8 @@ class SGDRegressor(OnlineFit, Persistent, RegressorMixin, BaseEstimator):  # typ
         Units and step come from the rows of the first call: give it some thousand that are like the rest. A
         model that was loaded goes on from its coefficients; units and step are found anew.
         """
-        known = Known.of(self) if hasattr(self, "coef_") else None
-        inputs = self._inputs(X, y, sample_weight, reset=known is None)
+        inputs = self._inputs(X, y, sample_weight, reset=not hasattr(self, "coef_"))
+        known = self._known()
         found = self._pass_over(inputs, LOSSES[self.loss], np.array([self.alpha]), self.epsilon, known)
         self.n_iter_ = self.n_iter_ + 1 if hasattr(self, "n_iter_") else 1
         return self._keep(found, inputs)
@@ -416,20 +420,22 @@ class SGDClassifier(OnlineFit, Classifier):
         Parameters
         ----------
         X, y, sample_weight
-            Some rows; units and step come from those of the first call.
+            Some rows, labels or probabilities of all classes; units and step come from the rows of the first
+            call. A model that was loaded goes on from its coefficients; units and step are found anew.
         classes : array[k], optional
-            All classes; needed in the first call.
+            All classes; needed in the first call on a model that was neither fitted nor loaded.
         """
-        known = Known.of(self) if hasattr(self, "coef_") else None
-        if known is None and classes is None:
+        begun = hasattr(self, "coef_")
+        if not begun and classes is None:
             raise ValueError("classes must be given in the first call of partial_fit")
         all_of_them = np.unique(np.asarray(classes)) if classes is not None else self.classes_
-        if known is not None and not np.array_equal(all_of_them, self.classes_):
+        if begun and not np.array_equal(all_of_them, self.classes_):
             raise ValueError(
                 f"classes {all_of_them.tolist()} are not those of the first call, {self.classes_.tolist()}"
             )
-        labels = self._labels(X, y, sample_weight, all_of_them, reset=known is None)
+        labels = self._labels(X, y, sample_weight, all_of_them, reset=not begun)
         k = 1 if labels.loss == "logistic" else len(all_of_them)
+        known = self._known()
         known = known if known is None else known.for_classes(all_of_them)
         found = self._pass_over(labels.inputs, labels.loss, np.full(k, self.alpha), 1.0, known)
         self._keep_classes(found.w, found.intercept, (found.scatter, found.objective.mean), labels)
