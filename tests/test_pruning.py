@@ -190,6 +190,23 @@ def test_probabilities_are_those_of_the_classes_of_the_model(rows, names, refit)
         prune(model, x, wide, keep=6, refit=refit)
 
 
+@pytest.mark.parametrize("value", [1e-6, 200.0])
+def test_a_coefficient_set_by_hand_in_a_column_that_was_left_out_is_stored(rows, tmp_path, value):
+    x, y, matter = rows
+    model = prune(Ridge(weight_bits=8).fit(x, y), x, y, keep=5).model
+    assert 1 not in matter
+    assert model._coefficients.used is not None
+    assert model._coefficients.exponents is not None
+    coef = model.coef_.copy()
+    coef[1] = value  # a column of a spread of 0.01
+    model.coef_ = coef
+    model.save(tmp_path / "m")
+    again = scrimp.load(tmp_path / "m")
+    np.testing.assert_allclose(again.coef_[matter], coef[matter], rtol=0.03)
+    np.testing.assert_allclose(again.coef_[1], value, rtol=0.01, atol=1e-3)
+    assert np.corrcoef(again.predict(x), model.predict(x))[0, 1] > 0.999
+
+
 def test_quantized_rows_are_refused(rows):
     x, y, _ = rows
     with pytest.raises(TypeError, match="QuantizedMatrix"):

@@ -88,7 +88,7 @@ class Persistent:
         values = np.atleast_2d(self.coef_)  # type: ignore[attr-defined]
         if values.shape == kept.values.shape and (values == kept.values).all():
             return kept
-        scatter = kept.scatter if values.shape == kept.values.shape else np.ones(values.shape[1])
+        scatter = kept.scatter(values) if values.shape == kept.values.shape else np.ones(values.shape[1])
         return Coefficients.of(values, self.weight_bits, scatter)  # type: ignore[attr-defined]
 
     def _stored_params(self) -> dict[str, Any]:

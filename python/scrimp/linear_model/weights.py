@@ -115,13 +115,24 @@ class Coefficients:
         exponents = 0 if self.exponents is None else self.exponents.nbytes
         return len(self.stored.packet) + exponents + (0 if self.used is None else len(_packed(self.used)))
 
-    @property
-    def scatter(self) -> NDArray[np.float64]:
-        """What `of` was told of the columns, as far as the exponents show it, float64[d]."""
+    def scatter(self, w: NDArray[Any]) -> NDArray[np.float64]:
+        """Return what `of` was told of the columns, as far as the exponents show it, float64[d].
+
+        Columns that were left out and have coefficients in w, float[k, d], are taken to vary no more than the
+        others, and so little that what is new weighs no more than the heaviest of the others: it does not
+        coarsen their codes.
+        """
         if self.exponents is None:
             return np.ones(self.values.shape[1])
-        known = np.ldexp(1.0, 2 * self.exponents.astype(np.int32))
-        return known if self.used is None else _widened(known[None], self.used)[0]
+        spread = np.ldexp(1.0, self.exponents.astype(np.int32))
+        if self.used is None:
+            return spread**2
+        size = np.abs(w.astype(np.float64)).max(axis=0)
+        heaviest = float((size[self.used] * spread).max())
+        out, new = np.zeros(len(size)), ~self.used & (size > 0)
+        out[self.used] = spread
+        out[new] = np.minimum(heaviest / size[new], spread.max()) if heaviest else spread.max()
+        return out**2
 
     def tensors(self) -> Tensors:
         """Return the stored form as named tensors."""
