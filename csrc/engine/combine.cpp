@@ -40,8 +40,7 @@ class Worker {
     run.top = &top;
     const std::size_t stop = codec_.kernels().encode(run);
     if (stop != kAllEncoded && failed == kAllEncoded) failed = i + stop;
-    // Codecs that refuse what is not finite decode finite values alone: looking at the sum is enough.
-    if (!what_.decoded && !codec_.kernels().passes_nonfinite && top <= kTameBits) return;
+    if (!what_.decoded && top <= codec_.kernels().tame_bits) return;
     float* decoded = what_.decoded ? what_.decoded + i : decoded_.data();
     codec_.kernels().decode({what_.out + codec_.nbytes(i), count, decoded, false, &codec_.options()});
     finite = finite && all_finite(decoded, count);

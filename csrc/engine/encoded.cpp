@@ -172,7 +172,7 @@ class Encoded {
     std::uint32_t top = 0;
     run.top = &top;
     note(i, codec_.kernels().encode(run));
-    if (!ef21 && !codec_.kernels().passes_nonfinite && top <= kTameBits) return;  // whatever is refused is above
+    if (!ef21 && top <= codec_.kernels().tame_bits) return;
     decode(result_of(rank_), begin, i, count, false, decoded_);
     if (ef21) add(decoded_, what_.estimate + i, count);
     if (!all_finite(decoded_, count)) slots_.notice(rank_)->nonfinite = 1;

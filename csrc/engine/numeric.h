@@ -24,9 +24,6 @@ bool all_finite(const T* x, std::size_t n) {
   else return float_sums(x).all_finite(x, n);
 }
 
-// Bits of magnitudes that are finite, and so far from the largest float that no codec's rounding makes them infinite.
-constexpr std::uint32_t kTameBits = 0x7e7fffff;
-
 // total = a + b; total may be a.
 template <class T>
 void sum(const T* a, const T* b, std::size_t n, T* total) {

@@ -43,7 +43,7 @@ inline std::vector<Range> all_of(const Group& group, const ReduceCall& call, int
   return ranges;
 }
 
-// Where every slice of every rank lies: slot p of outbox i is what i sends to p; slot i is the result that i owns.
+// Where every slice of every rank lies: slot p of outbox i is what i sends to p; slot i is the result that i owns, where there are more than two.
 enum class Filled { kAll, kOwn };  // kOwn: nothing is sent to single peers, an outbox holds its own slot alone
 
 class Slots {

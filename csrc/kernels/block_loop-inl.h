@@ -385,16 +385,19 @@ std::uint32_t cast_nbytes(std::uint32_t n, const CodecOptions&) {
 // The error of a cast is at most half of the value, or it saturates towards it.
 bool always_contractive(const CodecOptions&) { return true; }
 
+// So far from the largest float that no rounding makes them infinite.
+constexpr std::uint32_t kTameBits = 0x7e7fffff;
+
 template <class C>
 constexpr CodecKernels block_row() {
-  return {C::kName, C::kVariantKey, C::kBlock, C::kBlock, C::kChoices, false, &block_nbytes<C>, &block_contractive<C>,
-          &encode_blocks<C>, &decode_blocks<C>, &bound_of<C>};
+  return {C::kName, C::kVariantKey, C::kBlock, C::kBlock, C::kChoices, false, kTameBits < C::kLargestBits ? kTameBits : C::kLargestBits,
+          &block_nbytes<C>, &block_contractive<C>, &encode_blocks<C>, &decode_blocks<C>, &bound_of<C>};
 }
 
 template <class C>
 constexpr CodecKernels cast_row(const char* variant_key, std::uint32_t variant, std::uint32_t choices, bool passes_nonfinite) {
-  return {C::kName, variant_key, variant, 1, choices, passes_nonfinite, &cast_nbytes<C>, &always_contractive,
-          &encode_casts<C>, &decode_casts<C>, &bound_of<C>};
+  return {C::kName, variant_key, variant, 1, choices, passes_nonfinite, passes_nonfinite ? 0 : kTameBits, &cast_nbytes<C>,
+          &always_contractive, &encode_casts<C>, &decode_casts<C>, &bound_of<C>};
 }
 
 #define SCRIMP_CAST_ROW(C) cast_row<C>(nullptr, 0, kNoChoice, true),

@@ -54,6 +54,7 @@ struct CodecKernels {
   std::uint32_t block;      // values that share a scale; 1 where there is none
   std::uint32_t choices;    // bits of Choice
   bool passes_nonfinite;    // stores NaN and ±Inf as such: nothing to refuse
+  std::uint32_t tame_bits;  // of the largest magnitude up to which whatever is encoded is known to decode to finite values
   std::uint32_t (*nbytes)(std::uint32_t n, const CodecOptions&);  // bytes of a block of n ≤ block values
   bool (*contractive)(const CodecOptions&);      // ‖x - decoded‖² ≤ (1 - α)‖x‖² for some α > 0: error feedback converges
   std::size_t (*encode)(const EncodeRun&);       // kAllEncoded, or the index of the first value it cannot encode

@@ -387,7 +387,8 @@ class Comm:
         Raises
         ------
         ValueError
-            No such rank; a value that the codec cannot encode (then nothing was written on any rank).
+            No such rank; a value beyond the codes of `step` (then nothing was written on any rank). Other
+            codecs make NaN of a block that holds one, or a value that is too large for them, on every rank.
         CommError
             As in `all_reduce`.
         """
