@@ -133,7 +133,10 @@ class SharedRows:
         """Return about the Gram matrix of all rows, from every `step`-th and what `sample_ranges` said."""
         sample = self.every(step)
         ranges = Ranges(low, high, integral.astype(np.bool_))
-        gram = sample._rounded_gram(bits, ranges, "nearest")
+        with np.errstate(invalid="ignore"):  # infinities of both signs
+            gram = sample._rounded_gram(bits, ranges, "nearest")
+        if not np.isfinite(gram.mean).all():
+            sample._ranges()  # names the value
         scale = ranges.grid(bits).scale
         noise = np.where(ranges.integral & (scale == 1), 0.0, gram.n * scale**2 / 12)
         noise = np.minimum(noise, np.diag(gram.moment) / 4)
