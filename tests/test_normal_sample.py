@@ -80,6 +80,18 @@ def test_a_value_that_is_not_finite_is_named_though_the_sample_did_not_see_it(ro
         Ridge().fit(x, rows[1])
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("row", [24 * 700, 3 * 5601])  # of the part that shows the ends, of the sample alone
+def test_a_value_that_is_not_finite_is_named_by_its_row_of_all(rows, row, value, monkeypatch):
+    monkeypatch.setattr("scrimp.linear_model.inputs.MANY_BYTES", 0)
+    monkeypatch.setattr(shared_rows, "SOME_ROWS", 500)
+    x = rows[0].copy()
+    x[row, 5] = value
+    x[[row + 3, 29_994], 4] = -np.inf, np.inf  # in leaves of their own, and later
+    with pytest.raises(InputError, match=rf"X\[{row}, 5\] is -?(nan|inf)"):
+        Ridge().fit(x, rows[1])
+
+
 @pytest.mark.parametrize("value", [1e3, 1e5, 1e7])
 def test_an_outlier_that_the_sample_did_not_see_counts(rows, value):
     x = rows[0].copy()

@@ -7,7 +7,7 @@ import pytest
 
 import scrimp
 from scrimp.errors import OutputError
-from scrimp.matrix import LEAF_ROWS, QuantizedMatrix
+from scrimp.matrix import LEAF_ROWS, QuantizedMatrix, Ranges, gram_sums
 
 BITS = [8, 4, 2, 1]
 rng = np.random.default_rng(2)
@@ -42,6 +42,28 @@ def test_constant_zero_and_small_integer_columns_are_exact_and_noiseless(bits):
     Q = QuantizedMatrix.from_array(X, bits=bits)
     assert np.array_equal(Q.dequantize(), X)
     assert not Q.noise.any()
+
+
+@pytest.mark.parametrize("bits", BITS)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("rounding", ["nearest", "stochastic"])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_values_beyond_the_ranges_go_to_the_nearer_end_however_far(bits, dtype, rounding, weighted):
+    far = [2, 1e4, 3e7, 1e8, 2.0**31, 2.0**33, 1e30, 3e38, np.inf]
+    X = np.full((4 * 8 + 3, 37), 0.25, dtype)
+    X[:, : 2 * len(far)] = far + [-value for value in far]
+    X[:, -1] = X[:, -20]  # in the columns that fill no register, too
+    X[-5:, 20] = np.nan
+    ranges = Ranges(np.full(37, -1.0), np.full(37, 1.0), np.zeros(37, np.bool_))
+    weight = np.ones(len(X)) if weighted else None
+    Q = QuantizedMatrix.from_array(X, bits, rounding=rounding, ranges=ranges, sample_weight=weight)
+    held = np.where(np.isnan(X), -1, np.clip(X, -1, 1)).astype(dtype)
+    Q_held = QuantizedMatrix.from_array(held, bits, rounding=rounding, ranges=ranges, sample_weight=weight)
+    assert np.array_equal(Q.codes, Q_held.codes)
+    assert np.array_equal(Q.noise, Q_held.noise)
+    if not weighted:
+        sums, of_held = (gram_sums(x, bits=bits, rounding=rounding, ranges=ranges).codes for x in (X, held))
+        assert np.array_equal(sums, of_held)
 
 
 @pytest.mark.parametrize("bits", BITS)

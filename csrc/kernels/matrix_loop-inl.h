@@ -70,23 +70,26 @@ inline void steps_of(const QuantizeRun<E>& run, const E* __restrict x, float* __
   for (std::size_t j = 0; j < run.d; ++j) steps[j] = static_cast<float>((static_cast<double>(x[j]) - low[j]) * inverse[j]);
 }
 
+// x held within 0 … top, NaN at 0: before it becomes an integer, as floats beyond 32 bits have none.
+inline float within(float x, float top) {
+  x = x > 0.0f ? x : 0.0f;
+  return x < top ? x : top;
+}
+
 template <class E>
 inline void round_nearest(const QuantizeRun<E>& run, const float* __restrict steps, std::int8_t* __restrict codes) {
-  const std::int32_t levels = run.levels, centre = run.centre;
-  for (std::size_t j = 0; j < run.d; ++j) {
-    std::int32_t code = round_even(steps[j]);
-    code = code < 0 ? 0 : code > levels ? levels : code;
-    codes[j] = static_cast<std::int8_t>(code - centre);
-  }
+  const std::int32_t centre = run.centre;
+  const float top = static_cast<float>(run.levels);
+  for (std::size_t j = 0; j < run.d; ++j) codes[j] = static_cast<std::int8_t>(round_even(within(steps[j], top)) - centre);
 }
 
 template <class E>
 inline void round_stochastic(const QuantizeRun<E>& run, const float* __restrict steps, const std::uint16_t* __restrict bits,
                              std::int8_t* __restrict codes, std::uint32_t* __restrict fraction) {
-  const std::int32_t top = run.levels << 16, centre = run.centre;
+  const std::int32_t centre = run.centre;
+  const float top = static_cast<float>(run.levels << 16);
   for (std::size_t j = 0; j < run.d; ++j) {
-    std::int32_t fixed = round_even(steps[j] * 65536.0f);
-    fixed = fixed < 0 ? 0 : fixed > top ? top : fixed;
+    const std::int32_t fixed = round_even(within(steps[j] * 65536.0f, top));
     codes[j] = static_cast<std::int8_t>(((fixed + static_cast<std::int32_t>(bits[j])) >> 16) - centre);
     fraction[j] = static_cast<std::uint32_t>(fixed) & 0xffffu;
   }

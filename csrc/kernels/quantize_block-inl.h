@@ -59,16 +59,18 @@ SCRIMP_HD void store_bytes(RoundInts x, std::int8_t* p) {
 #endif
 }
 
-// x held within 0 … top.
-SCRIMP_HD RoundInts clamp_lanes(RoundInts x, std::int32_t top) {
-  const RoundInts zero = {}, most = zero + top;
+// `within` of every lane.
+SCRIMP_HD Native<float> clamp_lanes(Native<float> x, float top) {
+  const Native<float> zero = {}, most = zero + top;
 #if defined(__AVX512F__)
-  return (RoundInts)_mm512_min_epi32(_mm512_max_epi32((__m512i)x, (__m512i)zero), (__m512i)most);
+  return (Native<float>)_mm512_min_ps(_mm512_max_ps((__m512)x, (__m512)zero), (__m512)most);
 #elif defined(__AVX2__)
-  return (RoundInts)_mm256_min_epi32(_mm256_max_epi32((__m256i)x, (__m256i)zero), (__m256i)most);
+  return (Native<float>)_mm256_min_ps(_mm256_max_ps((__m256)x, (__m256)zero), (__m256)most);
+#elif defined(__SSE2__)
+  return (Native<float>)_mm_min_ps(_mm_max_ps((__m128)x, (__m128)zero), (__m128)most);
 #else
-  x = x < zero ? zero : x;
-  return x > most ? most : x;
+  x = x > zero ? x : zero;
+  return x < most ? x : most;
 #endif
 }
 
@@ -118,17 +120,18 @@ template <bool kStochastic>
 struct GridLanes {
   static constexpr double kUnits = kStochastic ? 65536.0 : 1.0;
   DoubleLanes low, inverse;
-  std::int32_t top, centre;
+  float top;
+  std::int32_t centre;
 
   GridLanes(const QuantizeRun<float>& run, std::size_t j)
-      : low(run.low + j), inverse(run.inverse + j), top(kStochastic ? run.levels << 16 : run.levels), centre(run.centre) {
+      : low(run.low + j), inverse(run.inverse + j), top(static_cast<float>(kStochastic ? run.levels << 16 : run.levels)), centre(run.centre) {
     inverse.first *= kUnits;
     inverse.last *= kUnits;
   }
 
   SCRIMP_HD RoundInts fixed(const DoubleLanes& x) const {
     const Native<float> steps = join_as_float((x.first - low.first) * inverse.first, (x.last - low.last) * inverse.last);
-    return clamp_lanes(round_even_lanes(steps), top);
+    return round_even_lanes(clamp_lanes(steps, top));
   }
   SCRIMP_HD void store(RoundInts code, std::int8_t* codes) const { store_bytes(code - centre, codes); }
 };

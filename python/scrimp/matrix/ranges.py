@@ -136,7 +136,7 @@ class Ranges:
         return cls(low, high, np.frombuffer(data, np.bool_, offset=16 * d).copy())
 
 
-def column_ranges(X: NDArray[Any], *, threads: int = 0) -> Ranges:
+def column_ranges(X: NDArray[Any], *, threads: int = 0, rows: range | None = None) -> Ranges:
     """Find the ranges of the columns of X.
 
     Parameters
@@ -145,6 +145,8 @@ def column_ranges(X: NDArray[Any], *, threads: int = 0) -> Ranges:
         Any strides.
     threads : int
         0 chooses by size.
+    rows : range, optional
+        What messages call the rows, if X is a part: the rows of the whole.
 
     Raises
     ------
@@ -154,17 +156,17 @@ def column_ranges(X: NDArray[Any], *, threads: int = 0) -> Ranges:
     if not isinstance(X, np.ndarray) or X.ndim != 2:
         got = f"{X.dtype}{X.shape}" if isinstance(X, np.ndarray) else type(X).__name__
         raise ValueError(f"X must be a 2-D array, got {got}")
-    file = FileRows.of(X)
+    file, numbers = FileRows.of(X), range(len(X)) if rows is None else rows
     if file is None:
-        return _ranges_of(X, 0, threads)
+        return _ranges_of(X, numbers, threads)
     step = max(1, BATCH_BYTES // file.row_nbytes)
     slices = (slice(i, min(i + step, len(X))) for i in range(0, len(X), step))
-    return Ranges.merge(_ranges_of(X[rows], rows.start, threads) for rows in file.batches(slices))
+    return Ranges.merge(_ranges_of(X[part], numbers[part], threads) for part in file.batches(slices))
 
 
-def _ranges_of(X: NDArray[Any], first_row: int, threads: int) -> Ranges:
+def _ranges_of(X: NDArray[Any], rows: range, threads: int) -> Ranges:
     low, high, integral = np.empty(X.shape[1]), np.empty(X.shape[1]), np.empty(X.shape[1], np.uint8)
     bad = _core.column_ranges(X, low, high, integral, threads)
     if bad is not None:
-        raise InputError(f"X[{first_row + bad[0]}, {bad[1]}] is {X[bad]}: rows must hold finite numbers")
+        raise InputError(f"X[{rows[bad[0]]}, {bad[1]}] is {X[bad]}: rows must hold finite numbers")
     return Ranges(low, high, integral.astype(np.bool_))

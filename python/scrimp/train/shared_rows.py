@@ -44,15 +44,26 @@ class SharedRows:
     y : float32 or float64[n, k]
     sample_weight : float64[n] or None
     seed, threads : int
+    numbers : range, optional
+        What messages call the rows, if they are a part.
     """
 
     def __init__(
-        self, comm: Comm, X: Any, y: Matrix, sample_weight: Matrix | None, seed: int, threads: int
+        self,
+        comm: Comm,
+        X: Any,
+        y: Matrix,
+        sample_weight: Matrix | None,
+        seed: int,
+        threads: int,
+        numbers: range | None = None,
     ) -> None:
-        self._whole = X, y
+        numbers = range(len(y)) if numbers is None else numbers
+        self._whole = X, y, numbers
         begin, end = shard_bounds(len(y), comm.size, LEAF_ROWS)[comm.rank]
         self.comm, self.n, self.d, self.k = comm, len(y), X.shape[1], y.shape[1]
         self.first_row, self._seed, self._threads = begin, seed, threads
+        self._numbers = numbers[begin:end]
         self.x = _rows_of(X, begin, end)
         self.y = y[begin:end]
         self.weight = None if sample_weight is None else sample_weight[begin:end]
@@ -80,7 +91,7 @@ class SharedRows:
         return self._rounded_gram(bits, self._ranges())
 
     def _ranges(self) -> Ranges:
-        found = column_ranges(self.x, threads=self._threads)
+        found = column_ranges(self.x, threads=self._threads, rows=self._numbers)
         ranges = Ranges.merge(
             Ranges.from_bytes(part) for part in self.comm.all_gather_bytes(found.to_bytes())
         )
@@ -103,8 +114,10 @@ class SharedRows:
 
     def every(self, step: int) -> SharedRows:
         """Return each `step`-th row, shared among the ranks anew; rows have no weights."""
-        X, y = self._whole
-        return SharedRows(self.comm, X[::step], y[::step], None, self._seed, self._threads)
+        X, y, numbers = self._whole
+        return SharedRows(
+            self.comm, X[::step], y[::step], None, self._seed, self._threads, numbers[::step]
+        )
 
     def sample_ranges(self, step: int) -> tuple[Matrix, Matrix, Matrix]:
         """Return the least and largest values of a part of every `step`-th row, and whether all are integers.
@@ -120,7 +133,10 @@ class SharedRows:
         """Return about the Gram matrix of all rows, from every `step`-th and what `sample_ranges` said."""
         sample = self.every(step)
         ranges = Ranges(low, high, integral.astype(np.bool_))
-        gram = sample._rounded_gram(bits, ranges, "nearest")
+        with np.errstate(invalid="ignore"):  # infinities of both signs
+            gram = sample._rounded_gram(bits, ranges, "nearest")
+        if not np.isfinite(gram.mean).all():
+            sample._ranges()  # names the value
         scale = ranges.grid(bits).scale
         noise = np.where(ranges.integral & (scale == 1), 0.0, gram.n * scale**2 / 12)
         noise = np.minimum(noise, np.diag(gram.moment) / 4)
