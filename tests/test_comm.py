@@ -286,32 +286,6 @@ def test_a_sum_that_float16_cannot_hold_is_not_finite_on_all_ranks() -> None:
     assert first[:6] == first[6:] == [refused, refused, "0 0.0", "0 1.0", "1 2.0", "0 1.0"]
 
 
-def too_large_for_blocks(comm: Comm) -> list[str]:
-    """Each part can be encoded, their sum cannot: fp16 would not hold its scale."""
-    outcomes = []
-    for codec, large in (("q4_0", 4.5e5), ("q8_0", 7e6)):
-        for world in (comm, Comm(comm.transport, native=False)):
-            for kind in (None, "ef14", "ef21"):
-                feedback = kind and scrimp.ErrorFeedback(kind)
-                x = np.zeros(20_000, np.float32)
-                x[[7_000, 15_000]] = large
-                before = x.copy()
-                with pytest.raises(ValueError, match="too large for its type; nothing was written") as error:
-                    world.all_reduce(x, codec=codec, op="sum", raw_below=0, feedback=feedback, name="x")
-                assert (x == before).all()
-                outcomes.append(str(error.value))
-                ones = np.ones(20_000, np.float32)  # no residual holds what was refused
-                world.all_reduce(ones, codec=codec, op="sum", raw_below=0, feedback=feedback, name="x")
-                np.testing.assert_allclose(ones, comm.size, rtol=0.01)
-    return outcomes
-
-
-@pytest.mark.parametrize("workers", [2, 3])
-def test_a_sum_that_a_block_cannot_hold_is_refused_and_leaves_no_residual(workers: int) -> None:
-    first, *others = scrimp.run(too_large_for_blocks, workers=workers)
-    assert all(other == first for other in others)
-
-
 def without_warnings(comm: Comm) -> None:
     """Values that float16 or float32 cannot hold are infinite: the call judges that, nothing else does."""
     wide, half = np.full(3, 1e300), np.full(3, 60_000, np.float16)

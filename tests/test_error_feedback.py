@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import scrimp
+from scrimp.comm import Comm
 
 X = np.random.default_rng(1).standard_normal(1000).astype(np.float32)
 
@@ -82,3 +83,29 @@ def test_feedback_recovers_what_a_coarse_codec_drops(spec):
     for step in range(100):
         total += c.decode(feedback.encode("w", X, c, step=step), 1000)
     assert np.abs(total / 100 - X).mean() < 0.06
+
+
+def too_large_for_blocks(comm: Comm) -> list[str]:
+    """Each part can be encoded, their sum cannot: fp16 would not hold its scale."""
+    outcomes = []
+    for codec, large in (("q4_0", 4.5e5), ("q8_0", 7e6)):
+        for world in (comm, Comm(comm.transport, native=False)):
+            for kind in (None, "ef14", "ef21"):
+                feedback = kind and scrimp.ErrorFeedback(kind)
+                x = np.zeros(20_000, np.float32)
+                x[[7_000, 15_000]] = large
+                before = x.copy()
+                with pytest.raises(ValueError, match="too large for its type; nothing was written") as error:
+                    world.all_reduce(x, codec=codec, op="sum", raw_below=0, feedback=feedback, name="x")
+                assert (x == before).all()
+                outcomes.append(str(error.value))
+                ones = np.ones(20_000, np.float32)  # no residual holds what was refused
+                world.all_reduce(ones, codec=codec, op="sum", raw_below=0, feedback=feedback, name="x")
+                np.testing.assert_allclose(ones, comm.size, rtol=0.01)
+    return outcomes
+
+
+@pytest.mark.parametrize("workers", [2, 3])
+def test_a_sum_that_a_block_cannot_hold_is_refused_and_leaves_no_residual(workers: int) -> None:
+    first, *others = scrimp.run(too_large_for_blocks, workers=workers)
+    assert all(other == first for other in others)
