@@ -39,6 +39,7 @@ class SocketRequests(Requests):
         self.ended: SimpleQueue[tuple[int, OSError | None]] = SimpleQueue()
 
     def send(self, peer: int, data: Bytes) -> None:
+        data.flags.writeable = False  # it is read from now on: who writes its frame again fails
         self._queue("send", peer).put(data)
 
     def receive(self, peer: int, data: Bytes) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -71,12 +71,15 @@ class Flight:
         self._shown = shown
         self._expected: dict[int, deque[_Expected]] = {}
 
-    def send(self, peer: int, data: Bytes, tag: int, room: Bytes | None = None) -> None:
+    def send(self, peers: Sequence[int], data: Bytes, tag: int, room: Bytes | None = None) -> None:
         """Start to send a message.
+
+        The frame is written once, before the first peer may read it: peers on this machine read out of this
+        process's memory while the message to the next one is posted.
 
         Parameters
         ----------
-        peer : int
+        peers : sequence of int
             To whom.
         data : contiguous uint8[n]
             What; stays as it is until `finish`.
@@ -89,9 +92,10 @@ class Flight:
         _FRAME.pack_into(whole.data, 0, data.size, tag, _core.crc32c(data))
         if room is None and whole.size > FRAME_NBYTES:
             whole[FRAME_NBYTES:] = data.reshape(-1)
-        self._requests.send(peer, whole)
-        if whole.size == FRAME_NBYTES:
-            self._requests.send(peer, data)
+        for peer in peers:
+            self._requests.send(peer, whole)
+            if whole.size == FRAME_NBYTES:
+                self._requests.send(peer, data)
 
     def receive(
         self, peer: int, data: Bytes, tag: int, label: str, key: Any = None, room: Bytes | None = None
@@ -161,7 +165,8 @@ class _Expected:
             raise self._left(peer, rank, tag - 1 if tag and tag - 1 != rank else peer)
         if (nbytes, tag) != (self.data.size, self.tag):
             text = f"rank {peer} is in another collective, or in one of another length"
-            raise CommError(f"{text}; {self._where(rank)}", peer)
+            sizes = f"{nbytes:,} bytes came, {self.data.size:,} were expected"
+            raise CommError(f"{text}: {sizes}; {self._where(rank)}", peer)
 
     def _left(self, peer: int, rank: int, to_blame: int) -> CommError:
         told = "" if to_blame == peer else f"rank {to_blame} is to blame, says rank {peer}: "

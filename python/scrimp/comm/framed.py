@@ -82,7 +82,7 @@ class FramedTransport(ABC):
             for peer, data in recvs:
                 flight.receive(peer, data, tag, label)
             for peer, data in sends:
-                flight.send(peer, data, tag)
+                flight.send([peer], data, tag)
             for _ in recvs:
                 flight.next()
             flight.finish(label)

@@ -171,7 +171,7 @@ class _Encoded(_AllReduce):
             self.undo.keep(memory)
             key |= {"feedback": "ef14", "state": memory}
         encoded.fill(self.x[begin:end], self.call.rank, begin, **key)
-        self._send(flight, 1, owner, encoded, whole)
+        self._send(flight, 1, [owner], encoded, whole)
 
     def combine(self, flight: Flight, i: int) -> None:
         (begin, end), (mine, whole) = self.own[i], self.result[self.call.rank, i]
@@ -191,8 +191,7 @@ class _Encoded(_AllReduce):
         failures = [part.failure for part in received if part and part.failure]
         if failures or failed >= 0:
             mine.mark(*(failures[0] if failures else (self.call.rank, begin + failed)))
-        for peer in self.peers:
-            self._send(flight, 2, peer, mine, whole)
+        self._send(flight, 2, self.peers, mine, whole)
         if self.early:
             mine.decode(values)
 
@@ -214,10 +213,11 @@ class _Encoded(_AllReduce):
         for (owner, i), (encoded, _) in self.result.items() if not self.early else ():
             encoded.decode(self.x[slice(*self.chunks[owner][i])])
 
-    def _send(self, flight: Flight, leg: int, peer: int, encoded: Encoded, whole: Bytes) -> None:
-        self.call.count_encoded(encoded)
-        self.call.traffic.header_bytes += FRAME_NBYTES
-        flight.send(peer, encoded.buffer, self.call.tag(leg), whole)
+    def _send(self, flight: Flight, leg: int, peers: list[int], encoded: Encoded, whole: Bytes) -> None:
+        for _ in peers:
+            self.call.count_encoded(encoded)
+        self.call.traffic.header_bytes += len(peers) * FRAME_NBYTES
+        flight.send(peers, encoded.buffer, self.call.tag(leg), whole)
 
     def _new(self, span: Span) -> tuple[Encoded, Bytes]:
         n = span[1] - span[0]
@@ -293,7 +293,7 @@ class _Raw(_AllReduce):
         flight.receive(peer, as_bytes(into), self.call.tag(leg), self.label(leg), (leg, peer, i))
 
     def scatter(self, flight: Flight, owner: int, i: int) -> None:
-        self._send(flight, 1, owner, self.x[slice(*self.chunks[owner][i])])
+        self._send(flight, 1, [owner], self.x[slice(*self.chunks[owner][i])])
 
     def combine(self, flight: Flight, i: int) -> None:
         begin, end = self.own[i]
@@ -308,8 +308,7 @@ class _Raw(_AllReduce):
             if self.op == "mean":
                 total /= self.call.size
         self.finite &= all_finite(total)
-        for peer in self.peers:
-            self._send(flight, 2, peer, total)
+        self._send(flight, 2, self.peers, total)
 
     def take(self, owner: int, i: int) -> None:
         self.finite &= all_finite(self.out[slice(*self.chunks[owner][i])])
@@ -319,12 +318,12 @@ class _Raw(_AllReduce):
         first = self.own[0][0]
         return self.inbox[peer][begin - first : end - first]
 
-    def _send(self, flight: Flight, leg: int, peer: int, values: NDArray[Any]) -> None:
+    def _send(self, flight: Flight, leg: int, peers: list[int], values: NDArray[Any]) -> None:
         traffic = self.call.traffic
-        traffic.wire_bytes += values.nbytes
-        traffic.raw_bytes += values.nbytes
-        traffic.header_bytes += FRAME_NBYTES
-        flight.send(peer, as_bytes(values), self.call.tag(leg))
+        traffic.wire_bytes += len(peers) * values.nbytes
+        traffic.raw_bytes += len(peers) * values.nbytes
+        traffic.header_bytes += len(peers) * FRAME_NBYTES
+        flight.send(peers, as_bytes(values), self.call.tag(leg))
 
 
 def all_reduce_raw(call: Call, x: NDArray[Any], op: Op) -> tuple[NDArray[Any], Verdict]:
