@@ -20,6 +20,7 @@ CODECS = [
     for name in [*scrimp.codec_names(), "int4:rounding=stochastic"]
 ]
 
+
 def values_of(rank: int, n: int, dtype: type = np.float32) -> np.ndarray:
     return np.random.default_rng([rank, n]).standard_normal(n).astype(dtype)
 

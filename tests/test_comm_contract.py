@@ -255,9 +255,7 @@ def permuted(comm: Comm, order: list[int], bucket: int) -> list[bytes]:
     return out
 
 
-@pytest.mark.parametrize(
-    ("size", "orders"), [(2, [[0, 1], [1, 0]]), (5, [[0, 1, 2, 3, 4], [4, 2, 0, 1, 3]])]
-)
+@pytest.mark.parametrize(("size", "orders"), [(2, [[0, 1], [1, 0]]), (5, [[0, 1, 2, 3, 4], [4, 2, 0, 1, 3]])])
 def test_reproducible_sums_have_the_same_bits_for_any_order_of_ranks(
     size: int, orders: list[list[int]]
 ) -> None:

@@ -96,9 +96,7 @@ def test_both_csv_ways_agree_on_odd_tokens(tmp_path):
     pytest.importorskip("pyarrow")
     path = write(tmp_path / "t.csv", "a,b,c\n 1 ,nan,true\n1e5,inf,0x1\n-0,null,\n")
     header = _header(path)
-    for mine, arrow in zip(
-        _read_with_csv(path, *header[:2]), _read_with_arrow(path, header), strict=True
-    ):
+    for mine, arrow in zip(_read_with_csv(path, *header[:2]), _read_with_arrow(path, header), strict=True):
         assert mine.dtype == arrow.dtype
         np.testing.assert_array_equal(mine, arrow)
 

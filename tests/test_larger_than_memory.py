@@ -118,7 +118,11 @@ def test_gaps_and_undeclared_text_are_refused(parquet, tmp_path):
         quantize_table(parquet, tmp_path / "t.scrimp", target="price", categorical=("auto",))
     with pytest.raises(InputError, match="more than 5 distinct"):
         quantize_table(
-            parquet, tmp_path / "t.scrimp", target="price", categorical=("by", "month"), missing="drop",
+            parquet,
+            tmp_path / "t.scrimp",
+            target="price",
+            categorical=("by", "month"),
+            missing="drop",
             max_categories=5,
         )
     assert not (tmp_path / "t.scrimp").exists()

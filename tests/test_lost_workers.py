@@ -101,9 +101,7 @@ def test_a_fit_that_loses_a_worker_ends_with_the_same_bits(rows, in_danger, monk
     kind, options = FITS[name]
     target = labels if name == "logistic" else y
     order_deaths(in_danger, 1)
-    with pytest.warns(
-        RuntimeWarning, match=r"lost a worker: rank 1 .*SIGKILL.*1 worker goes on"
-    ):
+    with pytest.warns(RuntimeWarning, match=r"lost a worker: rank 1 .*SIGKILL.*1 worker goes on"):
         found = kind(workers=2, on_failure="continue", **options).fit(x, target)
     assert not os.listdir(in_danger)
     monkeypatch.undo()

@@ -478,9 +478,7 @@ def digest(comm: Comm) -> str:
 
 @pytest.mark.peers
 @pytest.mark.parametrize("kind", ["mpi", "open_mpi"])
-def test_mpi_gives_the_same_bytes_and_does_not_burn_a_core(
-    kind: str, request: pytest.FixtureRequest
-) -> None:
+def test_mpi_gives_the_same_bytes_and_does_not_burn_a_core(kind: str, request: pytest.FixtureRequest) -> None:
     mpi = request.getfixturevalue(kind)
     script = MPI_SCRIPT.format(folder=str(Path(__file__).parent))
     done = subprocess.run(

@@ -187,7 +187,7 @@ def mpi_ranks(network: Network, words: list[str]) -> list[dict[str, Any]]:
         script = Path(folder) / "enter"
         stem = network.name(0)[:-1]
         script.write_text(
-            '#!/bin/bash\nwhile [[ $1 == -* ]]; do shift; done\nhost=$1; shift\n'
+            "#!/bin/bash\nwhile [[ $1 == -* ]]; do shift; done\nhost=$1; shift\n"
             f'exec ip netns exec {stem}$(( ${{host##*.}} - 1 )) bash -c "$*"\n'
         )
         script.chmod(0o755)

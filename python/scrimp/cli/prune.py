@@ -30,9 +30,7 @@ def count_or_part(text: str) -> float:
 
 Keep = Annotated[
     Any,
-    typer.Option(
-        "--keep", metavar="N|X", help="Columns to keep, or the part of them.", parser=count_or_part
-    ),
+    typer.Option("--keep", metavar="N|X", help="Columns to keep, or the part of them.", parser=count_or_part),
 ]
 Method = Annotated[
     str,

@@ -176,9 +176,7 @@ class Scan:
             self.text_target = text
         if text != self.text_target:
             now, before = ("text", "numbers") if text else ("numbers", "text")
-            raise InputError(
-                f"{table.where}: target {self.target!r} holds {now}, before it held {before}"
-            )
+            raise InputError(f"{table.where}: target {self.target!r} holds {now}, before it held {before}")
         self.classes |= set(labels_of(table.column(self.target)).tolist())
 
     def _add_categories(self, name: str, table: Table) -> None:

@@ -57,6 +57,7 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "nesterov": (False, True),
 }
 
+
 def _sizes(few: Any, rows: Any) -> str:
     """Say what a pass reads, where passes read rows of several sizes."""
     if not isinstance(few, NibblePlanes) or not isinstance(rows, CodeRows):

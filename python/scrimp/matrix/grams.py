@@ -371,9 +371,7 @@ def _code_sums(source: Source, y: NDArray[Any] | None, threads: int) -> GramSums
         y_rows = None if y is None else y[rows]
         no_rounding = (None, None, False, 0, 0)
         array = source.array[rows]
-        _core.code_gram(
-            array, source.bits, scale, offset, y_rows, *no_rounding, *total.next(), part, threads
-        )
+        _core.code_gram(array, source.bits, scale, offset, y_rows, *no_rounding, *total.next(), part, threads)
         out[:, : -2 * d] = part
         out[:, -2 * d : -d] = 0.0 if sums is None else sums[leaves]
         out[:, -d:] = 0.0 if noise is None else noise[leaves]

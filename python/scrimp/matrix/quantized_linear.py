@@ -89,9 +89,7 @@ class QuantizedLinear:
         return cls.from_packet(pack(_float32("W", weights), codec, **key), bias)
 
     @classmethod
-    def from_packet(
-        cls, packet: bytes | bytearray | memoryview, bias: ArrayLike | None = None
-    ) -> Self:
+    def from_packet(cls, packet: bytes | bytearray | memoryview, bias: ArrayLike | None = None) -> Self:
         """Take weights from a packet, without a copy.
 
         Parameters

@@ -214,9 +214,7 @@ def _read_header(file: BinaryIO, path: str | os.PathLike[str]) -> tuple[dict[str
     return header, _aligned(_HEAD.size + length, _TABLE_ALIGN)
 
 
-def _check_padding(
-    file: BinaryIO, path: str | os.PathLike[str], layout: _Layout, has_targets: bool
-) -> None:
+def _check_padding(file: BinaryIO, path: str | os.PathLike[str], layout: _Layout, has_targets: bool) -> None:
     """Look at what no checksum covers: the bytes before tables, codes and targets."""
     file.seek(8)
     text_end = _HEAD.size + int.from_bytes(file.read(4), "little")

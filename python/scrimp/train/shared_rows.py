@@ -115,9 +115,7 @@ class SharedRows:
     def every(self, step: int) -> SharedRows:
         """Return each `step`-th row, shared among the ranks anew; rows have no weights."""
         X, y, numbers = self._whole
-        return SharedRows(
-            self.comm, X[::step], y[::step], None, self._seed, self._threads, numbers[::step]
-        )
+        return SharedRows(self.comm, X[::step], y[::step], None, self._seed, self._threads, numbers[::step])
 
     def sample_ranges(self, step: int) -> tuple[Matrix, Matrix, Matrix]:
         """Return the least and largest values of a part of every `step`-th row, and whether all are integers.
