@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import scrimp
-from scrimp.comm import Comm
+from scrimp.comm import Comm, worker
 
 _spec = importlib.util.spec_from_file_location("scrimp_faults", Path(__file__).with_name("faults.py"))
 assert _spec is not None
@@ -86,6 +86,40 @@ def test_a_stopped_worker_is_named_after_the_timeout() -> None:
     ):
         scrimp.run(kill_one, workers=2, args=(signal.SIGSTOP,), timeout=0.3)
     assert not children()
+
+
+def tell_late(comm: Comm) -> None:
+    """Rank 0 is long about writing down what it has waited for, as on a machine with too much to do."""
+    describe = worker._error
+
+    def describe_late(error: BaseException) -> bytes:
+        time.sleep(1.2)
+        return describe(error)
+
+    worker._error = describe_late
+    if comm.rank == 1:
+        time.sleep(60)
+    comm.barrier()
+
+
+def test_who_alone_can_tell_what_was_stuck_gets_to_tell_it() -> None:
+    with pytest.raises(scrimp.CommError, match=r"^rank 0 got nothing from rank 1 within 0.3 s in barrier"):
+        scrimp.run(tell_late, workers=2, timeout=0.3)
+
+
+def die_while_leaving(comm: Comm) -> np.ndarray:
+    def leave_a_part(fd: int, result: bytes) -> None:
+        os.write(fd, result[:-1000])
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    if comm.rank == 1:
+        worker._leave = leave_a_part
+    return np.zeros(10_000)
+
+
+def test_a_worker_that_is_killed_while_it_leaves_its_result_is_named() -> None:
+    with pytest.raises(scrimp.CommError, match=r"rank 1 \(pid \d+\) was killed by SIGKILL"):
+        scrimp.run(die_while_leaving, workers=2)
 
 
 def leave_early(comm: Comm) -> None:

@@ -16,7 +16,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -32,6 +32,7 @@ importing_main = False
 """True in a worker while it imports the parent's script. Internal."""
 
 _GRACE_S = 0.6  # what survivors get to leave by themselves after one has failed
+_TELL_S = 10.0  # what they get if only they can tell what has failed
 _LEAVE_S = 10.0  # what a worker gets to exit after its function has returned
 _START_S = 120.0  # what workers get to start and import
 _COMMAND = "import sys; sys.path[:] = sys.argv[2:]; from scrimp.comm.worker import main; main(sys.argv[1])"
@@ -222,7 +223,8 @@ class _Crew:
             poll.register(fd, select.POLLIN)
         deadline = None
         while alive:
-            ready = poll.poll(100 if deadline is None else max(1, int(1000 * (deadline - time.monotonic()))))
+            left_s = 0.1 if deadline is None else deadline - time.monotonic()
+            ready = poll.poll(int(1000 * min(max(left_s, 0.001), 0.1)))
             for fd, _ in ready:
                 poll.unregister(fd)
                 self._note_end(alive.pop(fd))
@@ -230,8 +232,16 @@ class _Crew:
                 deadline = time.monotonic() + _GRACE_S
             if deadline is None and all(self.group.is_done(w.rank) for w in alive.values()):
                 deadline = time.monotonic() + _LEAVE_S
-            if deadline is not None and time.monotonic() >= deadline:
+            over_s = 0.0 if deadline is None else time.monotonic() - deadline
+            if deadline is not None and over_s >= (_TELL_S if self._is_untold(alive.values()) else 0):
                 return
+
+    def _is_untold(self, alive: Iterable[_Worker]) -> bool:
+        """Whether a worker that lives may yet say what no other has said: what it has waited for in vain."""
+        cause, culprit = self.group.ending()
+        if cause in ("", "died", "failed") or any(self.group.has_failed(w.rank) for w in self.workers):
+            return False
+        return any(w.rank != culprit and not self.group.is_done(w.rank) for w in alive)
 
     def _note_end(self, worker: _Worker) -> None:
         if not (self.group.is_done(worker.rank) or self.group.has_failed(worker.rank)):
@@ -240,7 +250,7 @@ class _Crew:
     def results(self) -> list[Any]:
         """Return the results by rank, or raise the first error."""
         cause, culprit = self.group.ending()
-        found = {worker.rank: _read_result(worker.result_fd) for worker in self.workers}
+        found = {worker.rank: self._result_of(worker) for worker in self.workers}
         if cause == "died":
             raise CommError(self._obituary(culprit, found), culprit)
         errors = [rank for rank, result in found.items() if result and result[0] == "error"]
@@ -260,6 +270,14 @@ class _Crew:
             raise CommError(f"rank {culprit} {what}; whoever got the CommError caught it and returned", lost)
         return [found[rank][1] for rank in range(self.size)]  # type: ignore[index]
 
+    def _result_of(self, worker: _Worker) -> tuple[Any, ...] | None:
+        """Return what a worker left, or None if it did not come to that, or not to the end of it."""
+        if not (self.group.is_done(worker.rank) or self.group.has_failed(worker.rank)):
+            return None
+        with mmap.mmap(worker.result_fd, 0, prot=mmap.PROT_READ) as memory:
+            result: tuple[Any, ...] = pickle.loads(memory)
+        return result
+
     def _obituary(self, rank: int, found: dict[int, Any]) -> str:
         popen = self.workers[rank].popen
         code = popen.wait()
@@ -275,16 +293,3 @@ class _Crew:
 def _lost(error: CommError, rank: int) -> CommError:
     error.lost = rank
     return error
-
-
-def _read_result(fd: int) -> tuple[Any, ...] | None:
-    """Return what a worker left, or None if it did not come to that."""
-    nbytes = os.fstat(fd).st_size
-    if nbytes == 0:
-        return None
-    with mmap.mmap(fd, nbytes, prot=mmap.PROT_READ) as memory:
-        try:
-            result: tuple[Any, ...] = pickle.loads(memory)
-        except EOFError:
-            return None  # killed while it wrote
-    return result
