@@ -18,6 +18,7 @@ from scrimp.errors import CommError
 
 _EAGER_TESTS = 50  # before the first sleep: a peer that is on its way answers within these
 _FIRST_SLEEP_S, _LAST_SLEEP_S = 20e-6, 1e-3
+_TAKE_BACK_S = 0.1  # what messages get that are on their way already when an error ends their collective
 _SLICE_S = 0.1  # a machine that was suspended counts as one slice
 
 
@@ -106,23 +107,40 @@ class _MpiRequests(Requests):
             return peer
 
     def finish(self, label: str) -> None:
-        def sent() -> bool | None:
-            while self._sends and self._sends[0][1].Test():
-                self._sends.popleft()
-            return None if self._sends else True
-
         with self._translated(label):
-            self._poll(sent, lambda: self._sends[0][0], lambda _: label)
+            while self._sends:
+                self._poll(self._sent, lambda: self._sends[0][0], lambda _: label)
 
     def close(self) -> None:
-        """Take back what an error has left under way: MPI would write into memory that is no more."""
-        for requests in self._receives.values():
-            for request in requests:
-                if request != self._transport.mpi.REQUEST_NULL:  # of a message that was too long
-                    request.Cancel()
-                    request.Wait()
-        for _, request in self._sends:  # cannot be taken back; read until MPI_Finalize, after the last object
+        """Take back what an error has left under way: MPI would write into memory that is no more.
+
+        Not with `Wait`: what its sender has begun cannot be taken back, and he may never end it. That, and
+        what is sent, stays as it is until MPI_Finalize, after the last object.
+        """
+        left = [r for requests in self._receives.values() for r in requests]
+        left = [r for r in left if r != self._transport.mpi.REQUEST_NULL]  # of a message that was too long
+        for request in left:
+            request.Cancel()
+        deadline = time.monotonic() + _TAKE_BACK_S
+        while left := [request for request in left if not self._is_over(request)]:
+            if time.monotonic() > deadline:
+                break
+            time.sleep(_FIRST_SLEEP_S)
+        for request in (*left, *(request for _, request in self._sends)):
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(request))
+
+    def _is_over(self, request: Any) -> bool:
+        try:
+            return bool(request.Test())
+        except self._transport.mpi.Exception:  # too long for its room
+            return True
+
+    def _sent(self) -> bool | None:
+        """Forget the oldest message that is sent; None if it is not."""
+        if not self._sends[0][1].Test():
+            return None
+        self._sends.popleft()
+        return True
 
     def _poll(self, test: Callable[[], Any], awaited: Callable[[], int], label: Callable[[int], str]) -> Any:
         """Call `test` until it returns something."""
