@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 from queue import SimpleQueue
 from typing import Any
@@ -15,6 +18,10 @@ from scrimp.comm.framed import FramedTransport
 from scrimp.comm.transport import Bytes
 from scrimp.comm.witnesses import Evidence, Witnesses
 from scrimp.errors import CommError
+
+Wait = Callable[..., Any]  # for one message; with a timedelta, no longer than that
+_END_S = 10.0  # what a thread gets to end with the program; it takes milliseconds
+_AT_ONCE = timedelta(milliseconds=1)
 
 
 class TorchTransport(FramedTransport):
@@ -52,7 +59,7 @@ class TorchTransport(FramedTransport):
         """Return non-blocking messages."""
         return _GlooRequests(self)
 
-    def start(self, receives: bool, peer: int, data: Bytes) -> Callable[[], Any]:
+    def start(self, receives: bool, peer: int, data: Bytes) -> Wait:
         """Start one message; return what waits for it."""
         start = self._group.recv if receives else self._group.send
         if not data.flags.writeable:
@@ -61,7 +68,7 @@ class TorchTransport(FramedTransport):
             work = start([self._torch.from_numpy(data)], peer, 0)
         except RuntimeError as error:
             raise self.translated(error, peer, "a message of %p") from error
-        wait: Callable[[], Any] = work.wait
+        wait: Wait = work.wait
         return wait
 
     def translated(self, error: RuntimeError, peer: int, label: str) -> CommError:
@@ -82,9 +89,10 @@ class _GlooRequests(Requests):
 
     def __init__(self, transport: TorchTransport) -> None:
         self._transport = transport
-        self._sends: list[tuple[int, Callable[[], Any]]] = []
-        self._receives: dict[int, deque[Callable[[], Any]]] = {}
-        self._threads: dict[int, SimpleQueue[Callable[[], Any] | None]] = {}
+        self._sends: list[tuple[int, Wait]] = []
+        self._receives: dict[int, deque[Wait]] = {}
+        self._waiters: dict[int, _Waiter] = {}
+        self._n_awaited = 0
         self._ended: SimpleQueue[tuple[int, RuntimeError | None]] = SimpleQueue()
 
     def send(self, peer: int, data: Bytes) -> None:
@@ -92,17 +100,19 @@ class _GlooRequests(Requests):
 
     def receive(self, peer: int, data: Bytes) -> None:
         wait = self._transport.start(True, peer, data)
-        if peer in self._threads:
-            self._threads[peer].put(wait)
+        self._n_awaited += 1
+        if peer in self._waiters:
+            self._waiters[peer].waits.put(wait)
         else:
             self._receives.setdefault(peer, deque()).append(wait)
 
     def next(self, label: Callable[[int], str]) -> int:
-        if not self._threads and len(self._receives) == 1:
+        if not self._waiters and len(self._receives) == 1:
             peer, error = self._wait_here()
         else:
             self._start_threads()
             peer, error = self._ended.get()
+        self._n_awaited -= 1
         if error is not None:
             raise self._transport.translated(error, peer, label(peer)) from error
         return peer
@@ -116,8 +126,10 @@ class _GlooRequests(Requests):
         self._sends.clear()
 
     def close(self) -> None:
-        for queue in self._threads.values():
-            queue.put(None)
+        for waiter in self._waiters.values():
+            waiter.waits.put(None)
+            if self._n_awaited:
+                atexit.register(waiter.end)
 
     def _wait_here(self) -> tuple[int, RuntimeError | None]:
         (peer, waits) = next(iter(self._receives.items()))
@@ -132,25 +144,45 @@ class _GlooRequests(Requests):
 
     def _start_threads(self) -> None:
         for peer, waits in self._receives.items():
-            queue = self._threads.setdefault(peer, SimpleQueue())
+            waiter = self._waiters[peer] = _Waiter(peer, self._ended)
             for wait in waits:
-                queue.put(wait)
-            threading.Thread(target=_wait_for, args=(peer, queue, self._ended), daemon=True).start()
+                waiter.waits.put(wait)
+            waiter.start()
         self._receives.clear()
 
 
-def _wait_for(
-    peer: int,
-    waits: SimpleQueue[Callable[[], Any] | None],
-    ended: SimpleQueue[tuple[int, RuntimeError | None]],
-) -> None:
-    while (wait := waits.get()) is not None:
-        try:
-            wait()
-        except RuntimeError as error:
-            ended.put((peer, error))
-            return
-        ended.put((peer, None))
+class _Waiter(threading.Thread):
+    """Waits for the messages of one peer, in their order, until there is None or an error."""
+
+    def __init__(self, peer: int, ended: SimpleQueue[tuple[int, RuntimeError | None]]) -> None:
+        super().__init__(daemon=True)
+        self.waits: SimpleQueue[Wait | None] = SimpleQueue()
+        self._peer, self._ended = peer, ended
+        self._wait: Wait | None = None
+
+    def run(self) -> None:
+        """Say of each message that it came, or what came instead."""
+        while (wait := self.waits.get()) is not None:
+            self._wait = wait
+            try:
+                wait()
+            except RuntimeError as error:
+                self._ended.put((self._peer, error))
+                return
+            self._ended.put((self._peer, None))
+
+    def end(self) -> None:
+        """End with the program: nothing that is awaited comes any more.
+
+        A thread that came back from gloo while the interpreter ends would abort the process. A wait that is
+        over at once closes the connections of the group, and so ends all others.
+        """
+        deadline = time.monotonic() + _END_S
+        while self.is_alive() and time.monotonic() < deadline:
+            if (wait := self._wait) is not None:
+                with suppress(RuntimeError):
+                    wait(_AT_ONCE)
+            self.join(0.01)
 
 
 def from_torch(group: Any = None, *, timeout: float = 30.0, seed: int = 0) -> Comm:
