@@ -34,7 +34,7 @@ class FramedTransport(ABC):
         self.rank = rank
         self.size = size
         self.timeout = timeout
-        self._broken: CommError | None = None
+        self._ended: list[CommError] = []  # by what
         self._turn = Lock()
         self._workspaces: dict[str, Bytes] = {}
 
@@ -56,21 +56,22 @@ class FramedTransport(ABC):
         Also one that is no CommError, such as KeyboardInterrupt: messages are left behind that the next
         collective would take for its own.
         """
-        if self._broken:
-            raise CommError(f"the group ended earlier: {self._broken}") from self._broken
+        if self._ended:
+            raise CommError(f"the group ended earlier: {self._ended[0]}") from self._ended[0]
+        flight = Flight(self.requests(), self.rank, self.shown)
         if not self._turn.acquire(blocking=False):
             raise RuntimeError("another thread of this process is in a collective of the same group")
-        flight = Flight(self.requests(), self.rank, self.shown)
         try:
             yield flight
         except CommError as error:
-            self._broken = self.explained(error, flight.awaited())
-            if self._broken is error:
+            explained = self.explained(error, flight.awaited())
+            self._ended.append(explained)
+            if explained is error:
                 raise
-            raise self._broken from error
+            raise explained from error
         except BaseException as error:
             me = self.shown(self.rank)
-            self._broken = CommError(f"{type(error).__name__} on rank {me} in a collective")
+            self._ended.append(CommError(f"{type(error).__name__} on rank {me} in a collective"))
             raise
         finally:
             flight.close()

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 _TOKEN_NBYTES = 32
+_PATIENCE = 2
+"""Ranks wait for the one that waits for another host: after its timeout it must get to tell them."""
 
 
 def two_level(comm: Comm, *, host: str | None = None) -> Comm:
@@ -71,7 +73,7 @@ def two_level(comm: Comm, *, host: str | None = None) -> Comm:
     if all(len(ranks) == 1 for ranks in hosts):
         return comm
     mine = next(ranks for ranks in hosts if comm.rank in ranks)
-    group = _join(comm, mine, transport.timeout)
+    group = _join(comm, mine, _PATIENCE * transport.timeout)
     local = single()
     if group is not None:
         local = Comm(LocalTransport(group), seed=comm.seed)
@@ -149,7 +151,7 @@ class TwoLevelComm(Comm):
                 self._between.all_reduce(total, **how)
             except ValueError as error:
                 failure = str(error).encode()
-            except CommError:
+            except BaseException:
                 self._end_local()
                 raise
         with self._inside():
@@ -168,7 +170,7 @@ class TwoLevelComm(Comm):
             raise CommError(f"on the host of the ranks {ranks}, counted from 0: {error}") from error
 
     def _end_local(self) -> None:
-        """Tell this host's ranks that another host is lost."""
+        """Tell this host's ranks that nothing comes from the others."""
         if isinstance(self.local.transport, LocalTransport):
             self.local.transport.group.leave(True)
 
@@ -200,6 +202,7 @@ class Subset(FramedTransport):
         super().__init__(members.index(transport.rank), len(members), transport.timeout)
         self._transport = transport
         self._members = members
+        self._turn, self._ended = transport._turn, transport._ended  # its messages are those of all ranks
 
     def requests(self) -> Requests:
         """Return those of all ranks, renumbered."""
