@@ -18,6 +18,7 @@
 namespace scrimp {
 
 class Watcher;
+struct Barrier;
 
 enum class Progress { kIdle, kMoved, kDone };
 
@@ -142,6 +143,9 @@ class Group {
   void wait(Waitable& what, double timeout_s, const std::string& label);
   Progress sleep(Waitable& what, double& waited_s, double timeout_s, const std::string& label);
   void wait_barrier(double timeout_s, const std::string& label);
+  // Takes back the entry of a rank that leaves a barrier with an error, so that nobody who comes later passes it: either all
+  // ranks that live have passed, or none does, and what they change after it is the same. False if all have come meanwhile.
+  bool withdraw(const Barrier& barrier);
   Ending absent(const Waitable& what) const;
   bool in_other_operation(int rank) const;
   int culprit(const Waitable& what) const;

@@ -126,6 +126,17 @@ TEST(Engine, AStuckRankEndsTheWaitOfAllAfterTheTimeout) {
     });
 }
 
+// What follows a barrier may change what others read: it follows for all that live, or for none.
+TEST(Engine, ABarrierThatOneRankHasLeftIsPassedByNone) {
+  std::vector<std::unique_ptr<Group>> groups = Group::create_threads(3, 20);
+  for (const std::unique_ptr<Group>& group : groups) group->enter(0, "the test");
+  std::jthread first([&] { EXPECT_THROW(groups[0]->pass("the test"), PeerError); });
+  groups[1]->end(Cause::kDied, 2);  // as its watcher would, were rank 2 not about to enter
+  first.join();
+  EXPECT_THROW(groups[1]->pass("the test"), PeerError);
+  EXPECT_THROW(groups[2]->pass("the test"), PeerError);
+}
+
 TEST(Engine, WhoWaitsForAStuckRankIsNotBlamedForIt) {
   std::vector<std::unique_ptr<Group>> groups = Group::create_threads(3, 0.5);
   std::vector<std::jthread> ranks;
