@@ -88,6 +88,14 @@ def test_a_stopped_worker_is_named_after_the_timeout() -> None:
     assert not children()
 
 
+def test_nobody_waits_for_a_stopped_worker_when_all_others_have_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("scrimp.comm.launch._GRACE_S", 100.0)
+    before = time.monotonic()
+    with pytest.raises(scrimp.CommError, match=r"from rank 1 within 0.3 s"):
+        scrimp.run(kill_one, workers=2, args=(signal.SIGSTOP,), timeout=0.3)
+    assert time.monotonic() - before < 90
+
+
 def tell_late(comm: Comm) -> None:
     """Rank 0 is long about writing down what it has waited for, as on a machine with too much to do."""
     describe = worker._error

@@ -228,7 +228,10 @@ class _Crew:
             for fd, _ in ready:
                 poll.unregister(fd)
                 self._note_end(alive.pop(fd))
-            if deadline is None and self.group.ending()[0]:
+            cause, culprit = self.group.ending()
+            if cause == "stuck" and all(worker.rank == culprit for worker in alive.values()):
+                return
+            if deadline is None and cause:
                 deadline = time.monotonic() + _GRACE_S
             if deadline is None and all(self.group.is_done(w.rank) for w in alive.values()):
                 deadline = time.monotonic() + _LEAVE_S
