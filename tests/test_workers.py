@@ -82,17 +82,17 @@ def test_a_killed_worker_is_named_within_a_second() -> None:
 
 def test_a_stopped_worker_is_named_after_the_timeout() -> None:
     with pytest.raises(
-        scrimp.CommError, match=r"rank \d got nothing from rank 1 within 0.3 s in all_reduce of 'w'"
+        scrimp.CommError, match=r"rank \d got nothing from rank 1 within 2 s in all_reduce of 'w'"
     ):
-        scrimp.run(kill_one, workers=2, args=(signal.SIGSTOP,), timeout=0.3)
+        scrimp.run(kill_one, workers=2, args=(signal.SIGSTOP,), timeout=2)
     assert not children()
 
 
 def test_nobody_waits_for_a_stopped_worker_when_all_others_have_left(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("scrimp.comm.launch._GRACE_S", 100.0)
     before = time.monotonic()
-    with pytest.raises(scrimp.CommError, match=r"from rank 1 within 0.3 s"):
-        scrimp.run(kill_one, workers=2, args=(signal.SIGSTOP,), timeout=0.3)
+    with pytest.raises(scrimp.CommError, match=r"from rank 1 within 2 s"):
+        scrimp.run(kill_one, workers=2, args=(signal.SIGSTOP,), timeout=2)
     assert time.monotonic() - before < 90
 
 
