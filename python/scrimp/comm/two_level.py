@@ -59,7 +59,8 @@ def two_level(comm: Comm, *, host: str | None = None) -> Comm:
 
     Notes
     -----
-    Residuals of error feedback lie with the first rank of each host.
+    Residuals of error feedback lie with the first rank of each host. Ranks of a host wait twice the timeout
+    of `comm` for each other: the first one may be waiting for another host, and tells them what it saw.
 
     Examples
     --------
