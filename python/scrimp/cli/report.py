@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -31,11 +32,13 @@ def report(
     check_outputs(out, inputs=results)
     documents = [(path, read_result(path)) for path in results]
     if len(documents) == 1 and documents[0][1]["schema"] == "scrimp.demo/1":
-        page = _demo_page(*documents[0])
+        with _reading(documents[0][0]):
+            page = _demo_page(documents[0][1])
     else:
         page = Page("scrimp report", f"{len(documents)} results, as they were measured.")
         for path, document in documents:
-            _section(page, path, document)
+            with _reading(path):
+                _section(page, path, document)
     page.save(out)
     console().print(f"page: {out}")
 
@@ -49,14 +52,20 @@ def read_result(path: Path) -> dict[str, Any]:
     return dict(document)
 
 
-def _demo_page(path: Path, document: dict[str, Any]) -> Page:
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Whatever a result lacks, or holds in place of what commands write, is bad input."""
+    try:
+        yield
+    except (AttributeError, LookupError, TypeError, ValueError, ArithmeticError, StopIteration) as error:
+        raise InputError(f"{path}: a damaged result: {error!r}") from error
+
+
+def _demo_page(document: dict[str, Any]) -> Page:
     from scrimp.demo.page import demo_page
     from scrimp.demo.results import DemoResult
 
-    try:
-        return demo_page(DemoResult.from_dict(document))
-    except (KeyError, TypeError, ValueError, StopIteration) as error:
-        raise InputError(f"{path}: damaged result of a demo: {error!r}") from error
+    return demo_page(DemoResult.from_dict(document))
 
 
 def _section(page: Page, path: Path, document: dict[str, Any]) -> None:
