@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,7 +35,8 @@ def reporting(command: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(command)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
-            return command(*args, **kwargs)
+            with _warnings_as_notes():
+                return command(*args, **kwargs)
         except InputError as error:
             raise _end(error, BAD_INPUT) from error
         except BudgetExceeded as error:
@@ -121,6 +123,14 @@ def hint(message: str) -> None:
     typer.echo(f"note: {message}", err=True)
 
 
+@contextmanager
+def _warnings_as_notes() -> Iterator[None]:
+    """Show warnings to who ran a command, without the line of code that a program's author would want."""
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_where: hint(" ".join(str(message).split()))
+        yield
+
+
 def console() -> Console:
     """Return the console for results: as wide as the terminal, or wide enough for every table in a file."""
     from rich.console import Console
@@ -170,11 +180,26 @@ def write_json(path: Path | None, command: str, result: dict[str, Any]) -> None:
 def read_json(path: Path) -> Any:
     """Read a JSON file; InputError if it is none."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number)
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not JSON: {error}") from error
+
+
+def _no_number(text: str) -> None:
+    raise ValueError(f"{text} is no number")
+
+
+def format_score(name: str, value: float) -> str:
+    """Write a score for people: r2 and accuracy to four places, an error in the target's own unit.
+
+    Examples
+    --------
+    >>> format_score("r2", 0.98765), format_score("rmse", 0.0000123456789)
+    ('0.9877', '1.23457e-05')
+    """
+    return f"{value:.6g}" if name == "rmse" else f"{value:.4f}"
 
 
 def format_bytes(n: float) -> str:
