@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import io
 import json
 import os
 import signal
@@ -63,6 +64,7 @@ def ending() -> Iterator[None]:
     From here on an interrupt ends the process with its line at once, whatever is being closed down.
     """
     code: Any = 0
+    _ready_streams()
     try:
         try:
             yield
@@ -82,6 +84,24 @@ def ending() -> Iterator[None]:
     signal.signal(signal.SIGINT, lambda _signal, _frame: _interrupted())
     leave(code)
     sys.exit(code)
+
+
+def _ready_streams() -> None:
+    r"""Make stdout and stderr take whatever is printed.
+
+    One that was closed (`>&-`) goes nowhere: the next file that is opened would take its place. A character
+    that the encoding of the terminal lacks is written as `\xe9`.
+    """
+    for fd, name in ((1, "stdout"), (2, "stderr")):
+        if getattr(sys, name) is None:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            if nowhere != fd:
+                os.dup2(nowhere, fd)
+                os.close(nowhere)
+            raw = io.BufferedWriter(io.FileIO(fd, "w"))
+            setattr(sys, name, io.TextIOWrapper(raw, "utf-8", "backslashreplace"))
+        elif isinstance(stream := getattr(sys, name), io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _interrupted() -> NoReturn:
@@ -174,7 +194,7 @@ def write_json(path: Path | None, command: str, result: dict[str, Any]) -> None:
     document = {"schema": f"scrimp.{command}/1", "version": scrimp.__version__, **result}
     text = json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False)
     with replacing(path) as file:
-        file.write(text.encode() + b"\n")
+        file.write(text.encode(errors="backslashreplace") + b"\n")  # what is no UTF-8 is JSON's \udcff
 
 
 def read_json(path: Path) -> Any:
