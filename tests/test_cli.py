@@ -383,6 +383,17 @@ def test_report_shows_facts_bills_and_tensors(checkpoint, tmp_path):
     page = (tmp_path / "r.html").read_text()
     for text in ("quantize: ", "relative_mse", "int4", "64×128", "bill: ", "CPU·h", "list price"):
         assert text in page
+    assert "<td>total</td><td></td><td>$0.0405</td>" in page
+
+
+def test_sentences_on_a_page_are_broken_and_dollars_are_written_as_in_bills(tmp_path):
+    reasons = {"rows": "all of them, " * 40}
+    options = [{"solver": "gram", "usd": 3.7e-07}]
+    plan = write_result(tmp_path / "p.json", schema="scrimp.plan/1", reasons=reasons, options=options)
+    run("report", plan, "-o", tmp_path / "r.html")
+    page = (tmp_path / "r.html").read_text()
+    assert f'<td class="text">{reasons["rows"]}</td>' in page
+    assert "<td>$0.00000037</td>" in page
 
 
 @pytest.mark.parametrize(

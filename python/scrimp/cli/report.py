@@ -71,16 +71,19 @@ def _demo_page(document: dict[str, Any]) -> Page:
 def _section(page: Page, path: Path, document: dict[str, Any]) -> None:
     page.heading(f"{document['schema'].removeprefix('scrimp.').partition('/')[0]}: {path}")
     facts = {key: value for key, value in document.items() if isinstance(value, str | int | float)}
-    _table(page, ("", "value"), ((key, _text(key, value)) for key, value in facts.items() if key != "schema"))
+    _words(page, "", ((key, _text(key, value)) for key, value in facts.items() if key != "schema"))
     bill = document if "lines" in document else document.get("bill")
     if isinstance(bill, dict) and bill.get("lines"):
-        lines = ((b["name"], f"{b['quantity']:.4g} {b['unit']}", f"{b['usd']:.3g}") for b in bill["lines"])
-        _table(page, ("bill", "used", "US dollars"), lines)
+        lines = [
+            (b["name"], f"{b['quantity']:.4g} {b['unit']}", _text("usd", b["usd"])) for b in bill["lines"]
+        ]
+        total = ("total", "", _text("usd", bill["total_usd"]))
+        _table(page, ("bill", "used", "US dollars"), [*lines, total])
         page.paragraph("Prices: " + "; ".join(map(str, bill.get("priced_by", []))))
     for key in ("reasons", "report"):
         if isinstance(document.get(key), dict):
             plain = ((k, str(v)) for k, v in document[key].items() if not isinstance(v, dict | list))
-            _table(page, (key, ""), plain)
+            _words(page, key, plain)
     for key in ("rungs", "tensors", "parts", "options"):
         if document.get(key) and isinstance(document[key], list):
             _records(page, key, document[key])
@@ -93,6 +96,13 @@ def _records(page: Page, name: str, records: list[dict[str, Any]]) -> None:
     _table(page, (name, *keys[1:]) if keys[0] == "name" else keys, rows)
 
 
+def _words(page: Page, name: str, rows: Iterable[tuple[str, str]]) -> None:
+    """Show names with values that may be sentences: at the left, as many lines as they need."""
+    from scrimp.report.page import Cell
+
+    page.table([Cell(name), Cell("", "text")], [[Cell(key), Cell(text, "text")] for key, text in rows])
+
+
 def _table(page: Page, head: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
     from scrimp.report.page import Cell
 
@@ -100,8 +110,12 @@ def _table(page: Page, head: Iterable[str], rows: Iterable[Iterable[str]]) -> No
 
 
 def _text(key: str, value: Any) -> str:
+    from scrimp.cost import format_usd
+
     if key == "shape":
         return "×".join(map(str, value)) or "scalar"
     if "bytes" in key and isinstance(value, int | float):
         return format_bytes(value)
+    if key in ("usd", "total_usd"):
+        return format_usd(value)
     return f"{value:.4g}" if isinstance(value, float) else str(value)
