@@ -108,5 +108,5 @@ def _parts_table(parts: list[tuple[str, Any]]) -> Any:
         table.add_column(column, justify="left" if not column else "right")
     for name, part in parts:
         used = part.usage
-        table.add_row(name, f"{used.wall_s:.2f}", f"{used.cpu_s:.2f}", format_usd(part.total_usd))
+        table.add_row(name, f"{used.wall_s:.3g}", f"{used.cpu_s:.3g}", format_usd(part.total_usd))
     return table

@@ -158,7 +158,7 @@ def _table(result: dict[str, Any], bill: Bill) -> Table:
         "trained": f"{result['estimator']} ({result['solver']})",
         "rows": f"{result['n_train']:,} trained, {result['n_test']:,} held out",
         "features": f"{result['n_features']:,}",
-        "time": f"{usage.wall_s:.2f} s, {usage.cpu_s:.2f} CPU-s",
+        "time": f"{usage.wall_s:.3g} s, {usage.cpu_s:.3g} CPU-s",
         "peak memory": format_bytes(usage.peak_bytes),
         "sent": f"{format_bytes(usage.wire_bytes)}, uncompressed {format_bytes(usage.raw_bytes)}"
         if usage.raw_bytes
