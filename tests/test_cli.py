@@ -289,9 +289,15 @@ def test_bill_prices_every_usage_it_finds(tmp_path):
         ("{", "not JSON"),
         ("{}", "holds no usage"),
         ("[1]", "holds no usage"),
-        ('{"schema": "scrimp.plan/1", "predicted": {"usage": {"wall_s": 1, "cpu_s": 1}}}', "holds no usage"),
-        ('{"wall_s": "x", "cpu_s": 1}', "wall_s must be a number of at least 0, got 'x'"),
-        ('{"wall_s": -1, "cpu_s": 1}', "wall_s must be a number of at least 0, got -1"),
+        ('{"schema": "scrimp.plan/1", "predicted": {"usage": {"wall_s": 1, "cpu_s": 1}}}', "a plan foresees"),
+        (
+            '{"schema": "scrimp.quantize/1", "tensors": []}',
+            "holds no usage (wall_s, cpu_s, …): the result of `scrimp quantize`",
+        ),
+        ('{"wall_s": "x", "cpu_s": 1}', "wall_s must be a number from 0 to 1e+100, got 'x'"),
+        ('{"wall_s": NaN, "cpu_s": 1}', "not JSON: NaN is no number"),
+        ('{"wall_s": 1e999, "cpu_s": 1}', "wall_s must be a number from 0 to 1e+100, got inf"),
+        ('{"wall_s": -1, "cpu_s": 1}', "wall_s must be a number from 0 to 1e+100, got -1"),
     ],
 )
 def test_bill_of_something_else_is_one_clear_line(tmp_path, content, said):
@@ -377,6 +383,17 @@ def test_report_shows_facts_bills_and_tensors(checkpoint, tmp_path):
     page = (tmp_path / "r.html").read_text()
     for text in ("quantize: ", "relative_mse", "int4", "64×128", "bill: ", "CPU·h", "list price"):
         assert text in page
+    assert "<td>total</td><td></td><td>$0.0405</td>" in page
+
+
+def test_sentences_on_a_page_are_broken_and_dollars_are_written_as_in_bills(tmp_path):
+    reasons = {"rows": "all of them, " * 40}
+    options = [{"solver": "gram", "usd": 3.7e-07}]
+    plan = write_result(tmp_path / "p.json", schema="scrimp.plan/1", reasons=reasons, options=options)
+    run("report", plan, "-o", tmp_path / "r.html")
+    page = (tmp_path / "r.html").read_text()
+    assert f'<td class="text">{reasons["rows"]}</td>' in page
+    assert "<td>$0.00000037</td>" in page
 
 
 @pytest.mark.parametrize(
@@ -385,8 +402,11 @@ def test_report_shows_facts_bills_and_tensors(checkpoint, tmp_path):
         ("{", "not JSON"),
         ("[]", "not a result of scrimp"),
         ('{"schema": "other/1"}', "its schema is 'other/1'"),
-        ('{"schema": "scrimp.demo/1"}', "damaged result of a demo"),
-        ('{"schema": "scrimp.demo/1", "rungs": [], "notes": []}', "damaged result of a demo"),
+        ('{"schema": "scrimp.demo/1"}', "a damaged result"),
+        ('{"schema": "scrimp.demo/1", "rungs": [], "notes": []}', "a damaged result"),
+        ('{"schema": "scrimp.train/1", "bill": {"lines": [{"name": "cpu"}]}}', "a damaged result"),
+        ('{"schema": "scrimp.plan/1", "options": [null]}', "a damaged result"),
+        ('{"schema": "scrimp.train/1", "model_bytes": 1%s}' % ("0" * 400), "a damaged result"),
     ],
 )
 def test_report_of_something_else_is_one_clear_line(tmp_path, content, said):

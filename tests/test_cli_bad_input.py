@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -159,3 +162,73 @@ def test_a_column_of_lists_is_named(tmp_path, cell, said):
 def test_levers_that_do_not_go_together_are_wrong_usage(files, tmp_path, options, said):
     args = ("--target", "y", "--out", tmp_path / "m", *options)
     assert said in refused("train", files / "d.csv", *args, code=2)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "train d.csv --target y --task classification --out x.safetensors",
+        "plan d.csv --target y --task classification",
+        "quantize d.csv --target y --task classification --out x.scrimp",
+    ],
+)
+def test_numbers_that_are_not_whole_are_no_classes(files, tmp_path, command):
+    words = [files / word if "." in word else word for word in command.split()]
+    said = refused(*words)
+    assert "classes are text or whole numbers, other numbers need the task regression" in said
+    assert "in row 1" in said
+
+
+def test_whole_numbers_beyond_int64_are_no_classes(tmp_path):
+    data = tmp_path / "d.csv"
+    pd.DataFrame({"a": np.arange(40.0), "y": np.where(np.arange(40) % 2, 1e300, 2)}).to_csv(data, index=False)
+    args = ("train", data, "--target", "y", "--task", "classification", "--out", tmp_path / "m")
+    assert "target 'y' holds 1e+300" in refused(*args)
+
+
+def test_a_target_that_no_prediction_could_hold_is_refused(tmp_path):
+    data = tmp_path / "d.csv"
+    pd.DataFrame({"a": np.arange(40.0), "y": 1e300}).to_csv(data, index=False)
+    said = refused("train", data, "--target", "y", "--out", tmp_path / "m", "--json", tmp_path / "j")
+    assert "target 'y' holds 1e+300 in row 1, beyond the range of float32: rescale it" in said
+    assert list(tmp_path.iterdir()) == [data]
+
+
+def test_the_error_of_a_small_target_is_shown(tmp_path):
+    data, model = tmp_path / "d.csv", tmp_path / "m.safetensors"
+    rng = np.random.default_rng(0)
+    pd.DataFrame({"a": np.arange(99.0), "y": rng.normal(size=99) * 1e-6}).to_csv(data, index=False)
+    shown = run("train", data, "--target", "y", "--out", model).stdout
+    assert "e-0" in next(line for line in shown.splitlines() if "rmse" in line)
+    assert "e-0" in run("evaluate", model, data).stdout
+
+
+def test_half_precision_classes_are_read_without_a_word(tmp_path):
+    data = tmp_path / "d.npy"
+    np.save(data, (np.arange(120).reshape(40, 3) % 7 % 2).astype(np.float16))
+    done = run("train", data, "--target", "2", "--task", "classification", "--out", tmp_path / "m")
+    assert (done.exit_code, done.stderr) == (0, "")
+
+
+def test_one_row_has_no_score_to_prune_by(files, tmp_path):
+    data = tmp_path / "d.csv"
+    data.write_text("a,b,y\n1,2,3\n")
+    said = refused("prune", files / "m.safetensors", data, "--out", tmp_path / "m", "--json", tmp_path / "j")
+    assert "2 rows at least are needed for a score, there is 1" in said
+    assert list(tmp_path.iterdir()) == [data]
+
+
+def test_a_model_whose_intercept_lost_its_shape_is_damaged(files, tmp_path):
+    data = (files / "m.safetensors").read_bytes()
+    broken = tmp_path / "m.safetensors"
+    assert data.count(b'"shape":[1]') == 1
+    broken.write_bytes(data.replace(b'"shape":[1]', b'"shape":[] '))
+    assert "damaged Ridge model" in refused("evaluate", broken, files / "d.csv")
+
+
+def test_a_warning_is_a_note_without_a_line_of_code(files, tmp_path):
+    script = "import sys; from scrimp.cli import main; sys.argv[0] = 'scrimp'; main()"
+    args = ["train", files / "d.csv", "--target", "y", "--solver", "lbfgs", "--max-iter", "1"]
+    words = [sys.executable, "-c", script, *map(str, args), "--out", str(tmp_path / "m")]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=100)
+    assert done.stderr == "note: stopped after 1 iterations: raise max_iter or tol\n"

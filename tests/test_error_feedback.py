@@ -58,6 +58,19 @@ def test_a_failed_encode_leaves_the_residual_alone():
     assert np.array_equal(before, feedback.residual("w", 1000))
 
 
+@pytest.mark.parametrize("kind", ["ef14", "ef21"])
+@pytest.mark.parametrize("value", [7e4, np.inf, np.nan])
+def test_what_f16_cannot_hold_once_does_not_stay_in_the_residual(kind, value):
+    feedback, c = scrimp.ErrorFeedback(kind), scrimp.codec("f16")
+    feedback.encode("w", X, c)
+    before = feedback.residual("w", 1000).copy()
+    worse = X.copy()
+    worse[3] = value
+    assert not np.isfinite(c.decode(feedback.encode("w", worse, c), 1000)).all()
+    np.testing.assert_array_equal(feedback.residual("w", 1000), before)
+    assert np.isfinite(c.decode(feedback.encode("w", X, c), 1000)).all()
+
+
 def test_a_tensor_keeps_its_size():
     feedback = scrimp.ErrorFeedback()
     feedback.encode("w", X, "int4")

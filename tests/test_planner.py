@@ -53,6 +53,11 @@ def test_without_a_target_all_rows_are_used_and_little_is_lost(free_plan):
     assert free_plan.predicted.score >= best - 0.002
 
 
+def test_predicted_memory_is_that_of_the_process_that_fits(free_plan):
+    fitted = free_plan.make().fit(X, Y)
+    assert 0.5 < free_plan.predicted.usage.peak_bytes / fitted.bill_.usage.peak_bytes < 2
+
+
 def test_each_choice_has_its_reason(free_plan):
     assert set(free_plan.choice) - {"alpha", "random_state"} <= set(free_plan.reasons)
     assert {"score", "rows", "batch_size", "learning_rate"} <= set(free_plan.reasons)
@@ -140,3 +145,8 @@ def test_classes_are_planned_with_accuracy():
 def test_data_that_cannot_be_planned_for(X, y, said):
     with pytest.raises(scrimp.InputError, match=said):
         scrimp.plan(X, y)
+
+
+def test_seconds_of_a_small_fit_are_not_shown_as_none(free_plan):
+    assert "0.00 s" not in str(free_plan)
+    assert f"{free_plan.predicted.usage.wall_s:.3g} s" in str(free_plan)

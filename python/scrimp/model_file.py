@@ -124,7 +124,7 @@ def load(path: str | os.PathLike[str]) -> Any:
     model_class = getattr(import_module(MODEL_CLASSES[parts.kind]), parts.kind)
     try:
         return model_class.from_parts(parts)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{os.fspath(path)}: damaged {parts.kind} model ({error!r})") from error
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
@@ -11,12 +12,19 @@ import typer
 
 from scrimp.cli.options import JsonFile, PricesFile
 from scrimp.cli.outcome import check_outputs, console, read_json, write_json
+from scrimp.cost.prices import LARGEST
 from scrimp.errors import InputError
 from scrimp.usage import Usage
 
 # Where results keep what was really spent. Predictions of a plan and shares that were saved are elsewhere.
 SIDES = ("teacher_training", "teacher", "student", "hard")
 HOLDERS = ("usage", "bill", "rungs", "report", *SIDES)
+
+# Commands whose results hold a usage; results of others.
+MEASURING = ("train", "predict", "distill", "demo", "bill")
+WITHOUT_USAGE = [
+    f"scrimp.{name}/1" for name in ("evaluate", "quantize", "dequantize", "prune", "bench", "info")
+]
 
 
 def bill(
@@ -51,8 +59,17 @@ def bill(
 def _usages(document: Any, path: Path) -> list[tuple[str, Usage]]:
     found = list(_find(document, path.stem))
     if not found:
-        raise InputError(f"{path}: holds no usage (wall_s, cpu_s, …); give it what --json of a command wrote")
+        raise InputError(f"{path}: holds no usage (wall_s, cpu_s, …): {_instead(document)}")
     return found
+
+
+def _instead(document: Any) -> str:
+    """Say what to give in place of a file without a usage."""
+    schema = document.get("schema") if isinstance(document, dict) else None
+    if schema == "scrimp.plan/1":
+        return "a plan foresees and spends nothing; run its command with --json FILE and give that file"
+    who = f"the result of `scrimp {schema[7:-2]}`" if schema in WITHOUT_USAGE else "not a result of scrimp"
+    return f"{who}; what --json of {', '.join(MEASURING)} wrote has one"
 
 
 def _find(node: Any, name: str) -> Iterator[tuple[str, Usage]]:
@@ -75,8 +92,9 @@ def _usage(node: dict[str, Any]) -> Usage:
     known = {f.name for f in fields(Usage)}
     given = {key: value for key, value in node.items() if key in known and value is not None}
     for key, value in given.items():
-        if not isinstance(value, int | float) or not value >= 0:
-            raise InputError(f"usage: {key} must be a number of at least 0, got {value!r}")
+        if not isinstance(value, int | float) or not 0 <= value <= LARGEST:
+            wish = f"a number from 0 to {LARGEST:g}"
+            raise InputError(f"usage: {key} must be {wish}, got {reprlib.repr(value)}")
     return Usage(**given)
 
 
@@ -90,5 +108,5 @@ def _parts_table(parts: list[tuple[str, Any]]) -> Any:
         table.add_column(column, justify="left" if not column else "right")
     for name, part in parts:
         used = part.usage
-        table.add_row(name, f"{used.wall_s:.2f}", f"{used.cpu_s:.2f}", format_usd(part.total_usd))
+        table.add_row(name, f"{used.wall_s:.3g}", f"{used.cpu_s:.3g}", format_usd(part.total_usd))
     return table

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import functools
+import io
 import json
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,7 +36,8 @@ def reporting(command: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(command)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
-            return command(*args, **kwargs)
+            with _warnings_as_notes():
+                return command(*args, **kwargs)
         except InputError as error:
             raise _end(error, BAD_INPUT) from error
         except BudgetExceeded as error:
@@ -61,6 +64,7 @@ def ending() -> Iterator[None]:
     From here on an interrupt ends the process with its line at once, whatever is being closed down.
     """
     code: Any = 0
+    _ready_streams()
     try:
         try:
             yield
@@ -80,6 +84,24 @@ def ending() -> Iterator[None]:
     signal.signal(signal.SIGINT, lambda _signal, _frame: _interrupted())
     leave(code)
     sys.exit(code)
+
+
+def _ready_streams() -> None:
+    r"""Make stdout and stderr take whatever is printed.
+
+    One that was closed (`>&-`) goes nowhere: the next file that is opened would take its place. A character
+    that the encoding of the terminal lacks is written as `\xe9`.
+    """
+    for fd, name in ((1, "stdout"), (2, "stderr")):
+        if getattr(sys, name) is None:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            if nowhere != fd:
+                os.dup2(nowhere, fd)
+                os.close(nowhere)
+            raw = io.BufferedWriter(io.FileIO(fd, "w"))
+            setattr(sys, name, io.TextIOWrapper(raw, "utf-8", "backslashreplace"))
+        elif isinstance(stream := getattr(sys, name), io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _interrupted() -> NoReturn:
@@ -119,6 +141,14 @@ def _with_checkpoint(error: BudgetExceeded) -> str:
 def hint(message: str) -> None:
     """Write a note for the user to stderr."""
     typer.echo(f"note: {message}", err=True)
+
+
+@contextmanager
+def _warnings_as_notes() -> Iterator[None]:
+    """Show warnings to who ran a command, without the line of code that a program's author would want."""
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_where: hint(" ".join(str(message).split()))
+        yield
 
 
 def console() -> Console:
@@ -164,17 +194,32 @@ def write_json(path: Path | None, command: str, result: dict[str, Any]) -> None:
     document = {"schema": f"scrimp.{command}/1", "version": scrimp.__version__, **result}
     text = json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False)
     with replacing(path) as file:
-        file.write(text.encode() + b"\n")
+        file.write(text.encode(errors="backslashreplace") + b"\n")  # what is no UTF-8 is JSON's \udcff
 
 
 def read_json(path: Path) -> Any:
     """Read a JSON file; InputError if it is none."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number)
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not JSON: {error}") from error
+
+
+def _no_number(text: str) -> None:
+    raise ValueError(f"{text} is no number")
+
+
+def format_score(name: str, value: float) -> str:
+    """Write a score for people: r2 and accuracy to four places, an error in the target's own unit.
+
+    Examples
+    --------
+    >>> format_score("r2", 0.98765), format_score("rmse", 0.0000123456789)
+    ('0.9877', '1.23457e-05')
+    """
+    return f"{value:.6g}" if name == "rmse" else f"{value:.4f}"
 
 
 def format_bytes(n: float) -> str:

@@ -125,7 +125,7 @@ def _table(made: Plan) -> Table:
             f"{option.n_rows:,}",
             f"{option.score:.4f}",
             f"{option.floor:.4f}",
-            f"{option.usage.wall_s:.2f}",
+            f"{option.usage.wall_s:.3g}",
             format_usd(option.usd),
         )
     return table

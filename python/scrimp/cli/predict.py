@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from scrimp.cli.launched import alone
 from scrimp.cli.options import JsonFile, Missing, ModelFile, Out, TrainingFile
-from scrimp.cli.outcome import check_outputs, console, hint, progress, write_json
+from scrimp.cli.outcome import check_outputs, console, format_score, hint, progress, write_json
 from scrimp.cli.quantized_data import SUFFIX, evaluate_data, predict_data
 from scrimp.errors import InputError
 
@@ -88,7 +88,7 @@ def evaluate(
             table = fitted.complete_rows(table)
         scores, n_rows = fitted.scores(table), table.n_rows
         _note_unseen(fitted.encoder.unseen(table))
-    shown = ", ".join(f"{name} {value:.4f}" for name, value in scores.items())
+    shown = ", ".join(f"{name} {format_score(name, value)}" for name, value in scores.items())
     result = {"model": str(model), "data": str(data), "target": fitted.target, "n_rows": n_rows}
     write_json(json_file, "evaluate", result | scores)
     console().print(f"{fitted.target}: {shown} on {n_rows:,} rows of {data}")

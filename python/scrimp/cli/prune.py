@@ -9,6 +9,7 @@ import typer
 
 from scrimp.cli.options import DataFile, JsonFile, Missing, ModelFile, Out, one_of
 from scrimp.cli.outcome import check_outputs, console, write_json
+from scrimp.errors import InputError
 
 
 def count_or_part(text: str) -> float:
@@ -70,6 +71,8 @@ def prune(
     table = read_table(data)
     if missing == "drop":
         table = fitted.complete_rows(table)
+    if table.n_rows < 2:
+        raise InputError(f"{data}: 2 rows at least are needed for a score, there is 1")
     truth = target_column(table, fitted.target, fitted.task)
     found = prune_model(fitted.model, fitted.encoder.transform(table), truth, keep=keep, method=method)
     nbytes = replace(fitted, model=found.model).save(out)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -31,11 +32,13 @@ def report(
     check_outputs(out, inputs=results)
     documents = [(path, read_result(path)) for path in results]
     if len(documents) == 1 and documents[0][1]["schema"] == "scrimp.demo/1":
-        page = _demo_page(*documents[0])
+        with _reading(documents[0][0]):
+            page = _demo_page(documents[0][1])
     else:
         page = Page("scrimp report", f"{len(documents)} results, as they were measured.")
         for path, document in documents:
-            _section(page, path, document)
+            with _reading(path):
+                _section(page, path, document)
     page.save(out)
     console().print(f"page: {out}")
 
@@ -49,29 +52,38 @@ def read_result(path: Path) -> dict[str, Any]:
     return dict(document)
 
 
-def _demo_page(path: Path, document: dict[str, Any]) -> Page:
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Whatever a result lacks, or holds in place of what commands write, is bad input."""
+    try:
+        yield
+    except (AttributeError, LookupError, TypeError, ValueError, ArithmeticError, StopIteration) as error:
+        raise InputError(f"{path}: a damaged result: {error!r}") from error
+
+
+def _demo_page(document: dict[str, Any]) -> Page:
     from scrimp.demo.page import demo_page
     from scrimp.demo.results import DemoResult
 
-    try:
-        return demo_page(DemoResult.from_dict(document))
-    except (KeyError, TypeError, ValueError, StopIteration) as error:
-        raise InputError(f"{path}: damaged result of a demo: {error!r}") from error
+    return demo_page(DemoResult.from_dict(document))
 
 
 def _section(page: Page, path: Path, document: dict[str, Any]) -> None:
     page.heading(f"{document['schema'].removeprefix('scrimp.').partition('/')[0]}: {path}")
     facts = {key: value for key, value in document.items() if isinstance(value, str | int | float)}
-    _table(page, ("", "value"), ((key, _text(key, value)) for key, value in facts.items() if key != "schema"))
+    _words(page, "", ((key, _text(key, value)) for key, value in facts.items() if key != "schema"))
     bill = document if "lines" in document else document.get("bill")
     if isinstance(bill, dict) and bill.get("lines"):
-        lines = ((b["name"], f"{b['quantity']:.4g} {b['unit']}", f"{b['usd']:.3g}") for b in bill["lines"])
-        _table(page, ("bill", "used", "US dollars"), lines)
+        lines = [
+            (b["name"], f"{b['quantity']:.4g} {b['unit']}", _text("usd", b["usd"])) for b in bill["lines"]
+        ]
+        total = ("total", "", _text("usd", bill["total_usd"]))
+        _table(page, ("bill", "used", "US dollars"), [*lines, total])
         page.paragraph("Prices: " + "; ".join(map(str, bill.get("priced_by", []))))
     for key in ("reasons", "report"):
         if isinstance(document.get(key), dict):
             plain = ((k, str(v)) for k, v in document[key].items() if not isinstance(v, dict | list))
-            _table(page, (key, ""), plain)
+            _words(page, key, plain)
     for key in ("rungs", "tensors", "parts", "options"):
         if document.get(key) and isinstance(document[key], list):
             _records(page, key, document[key])
@@ -84,6 +96,13 @@ def _records(page: Page, name: str, records: list[dict[str, Any]]) -> None:
     _table(page, (name, *keys[1:]) if keys[0] == "name" else keys, rows)
 
 
+def _words(page: Page, name: str, rows: Iterable[tuple[str, str]]) -> None:
+    """Show names with values that may be sentences: at the left, as many lines as they need."""
+    from scrimp.report.page import Cell
+
+    page.table([Cell(name), Cell("", "text")], [[Cell(key), Cell(text, "text")] for key, text in rows])
+
+
 def _table(page: Page, head: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
     from scrimp.report.page import Cell
 
@@ -91,8 +110,12 @@ def _table(page: Page, head: Iterable[str], rows: Iterable[Iterable[str]]) -> No
 
 
 def _text(key: str, value: Any) -> str:
+    from scrimp.cost import format_usd
+
     if key == "shape":
         return "×".join(map(str, value)) or "scalar"
     if "bytes" in key and isinstance(value, int | float):
         return format_bytes(value)
+    if key in ("usd", "total_usd"):
+        return format_usd(value)
     return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scrimp.cli.options import check_solver
-from scrimp.data import Table, TableEncoder, held_out_split, read_table
+from scrimp.codecs.base import LARGEST_FLOAT32
+from scrimp.data import Table, TableEncoder, held_out_split, labels_of, read_table
 from scrimp.errors import InputError
 
 SCHEMA = "scrimp.tabular/1"
@@ -164,17 +165,20 @@ def estimator(task: str, alpha: float, settings: dict[str, Any]) -> Any:
 
 
 def target_column(table: Table, target: str, task: str) -> NDArray[Any]:
-    """Return the target as float64 numbers, or as class labels: text, or integers where they are."""
+    """Return the target as float64 numbers, or as class labels: text or whole numbers."""
     table.require_complete([target])
-    column = table.column(target)
     if task == "classification":
-        if table.is_text(target):
-            return column.astype(str)
-        whole = column.dtype.kind == "f" and bool((column == np.round(column)).all())
-        return column.astype(np.int64) if whole else np.asarray(column)
+        return labels_of(table, target)
     if table.is_text(target):
         raise InputError(f"{table.where}: target {target!r} holds text; use --task classification")
-    return column.astype(np.float64)
+    truth = table.column(target).astype(np.float64)
+    large = np.abs(truth) > LARGEST_FLOAT32
+    if large.any():
+        raise InputError(
+            f"{table.where}: target {target!r} holds {truth[large.argmax()]:.6g} in row"
+            f" {int(large.argmax()) + 1:,}, beyond the range of float32: rescale it"
+        )
+    return truth
 
 
 def score(task: str, truth: NDArray[Any], predicted: NDArray[Any]) -> dict[str, float]:

@@ -10,7 +10,7 @@ import typer
 
 from scrimp.cli import options as opt
 from scrimp.cli.launched import joined, launch
-from scrimp.cli.outcome import check_outputs, console, format_bytes, hint, progress, write_json
+from scrimp.cli.outcome import check_outputs, console, format_bytes, format_score, hint, progress, write_json
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -121,10 +121,10 @@ def _fit(
 ) -> tuple[TabularModel, dict[str, Any]]:
     from scrimp.cli.tabular import TabularModel, estimator, target_column
 
+    model = estimator(split.task, alpha, settings)
     y = target_column(split.train, split.target, split.task)
     show(f"encoding {split.train.n_rows:,} rows")
     X = encoder.transform(split.train)
-    model = estimator(split.task, alpha, settings)
     show(f"{type(model).__name__} on {X.shape[0]:,} rows × {X.shape[1]:,} columns")
     with joined():
         model.fit(X, y)
@@ -152,13 +152,13 @@ def _table(result: dict[str, Any], bill: Bill) -> Table:
 
     usage = bill.usage
     rows: dict[str, str] = {
-        name: f"{result[name]:.4f}" for name in ("r2", "rmse", "accuracy") if name in result
+        name: format_score(name, result[name]) for name in ("r2", "rmse", "accuracy") if name in result
     }
     rows |= {
         "trained": f"{result['estimator']} ({result['solver']})",
         "rows": f"{result['n_train']:,} trained, {result['n_test']:,} held out",
         "features": f"{result['n_features']:,}",
-        "time": f"{usage.wall_s:.2f} s, {usage.cpu_s:.2f} CPU-s",
+        "time": f"{usage.wall_s:.3g} s, {usage.cpu_s:.3g} CPU-s",
         "peak memory": format_bytes(usage.peak_bytes),
         "sent": f"{format_bytes(usage.wire_bytes)}, uncompressed {format_bytes(usage.raw_bytes)}"
         if usage.raw_bytes

@@ -111,9 +111,10 @@ class Codec:
             Key of stochastic rounding: value i draws from (seed, step, first_index + i).
         nonfinite : {"raise", "saturate", "propagate"}, optional
             What to do with NaN and infinities. "raise" names the first bad index; "saturate" takes NaN as 0
-            and ±Inf as the largest finite magnitude of the block; "propagate" makes the block decode as NaN,
-            or keeps the value where the format can. Default: "propagate" for formats that store them (raw,
-            f16, bf16), else "raise".
+            and ±Inf as the largest finite magnitude of the block; "propagate" makes the block decode as NaN.
+            Formats that store them (raw, f16, bf16, e4m3, e5m2) do so with both of the last; their default
+            is "propagate", of all others "raise". Finite values beyond f16, bf16 and e5m2 become infinite
+            in any case, as torch casts them.
         threads : int, default 0
             0 chooses by size.
         feedback : {"none", "ef14", "ef21"}, default "none"

@@ -93,16 +93,20 @@ class ErrorFeedback:
         Returns
         -------
         uint8[nbytes(n)]
-            The payload. If encoding raises, the residual is as before.
+            The payload. If encoding raises, the residual is as before; so it is if what was lost is not
+            finite (f16 and e5m2 send values beyond their range as infinities), or no later step would be.
         """
         chosen = self.check(spec)
         state = self.residual(name, x.size)
         before = state.copy()
         try:
-            return chosen.encode(x, out, feedback=self.kind, state=state, **key)
+            payload = chosen.encode(x, out, feedback=self.kind, state=state, **key)
         except ValueError:
             state[...] = before
             raise
+        if not np.isfinite(state).all():
+            state[...] = before
+        return payload
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state as plain values and copies of arrays, for a checkpoint."""

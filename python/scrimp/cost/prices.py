@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import reprlib
 import tomllib
 from dataclasses import asdict, dataclass, fields
 from functools import cache
@@ -13,6 +14,7 @@ from typing import Any
 from scrimp.errors import InputError
 
 SCHEMA = "scrimp.prices/1"
+LARGEST = 1e100  # a price or an amount: their product and the sum of a bill stay finite
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +70,8 @@ class Prices:
         Raises
         ------
         InputError
-            The file is missing, is not TOML/JSON, or a key is missing, unknown or not a non-negative
-            number.
+            The file is missing, is not TOML/JSON, or a key is missing, unknown or not a number from 0 to
+            1e100.
 
         Examples
         --------
@@ -138,6 +140,7 @@ def _numbers(document: dict[str, Any], name: str, known: tuple[str, ...], where:
         raise InputError(f"{where}: {name} must be a table, got {table!r}")
     _only(table, known, f"{where}, {name}")
     for key, value in table.items():
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
-            raise InputError(f"{where}: {name}.{key} must be a number of at least 0, got {value!r}")
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= LARGEST:
+            wish = f"a number from 0 to {LARGEST:g}"
+            raise InputError(f"{where}: {name}.{key} must be {wish}, got {reprlib.repr(value)}")
     return {key: float(value) for key, value in table.items()}

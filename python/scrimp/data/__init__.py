@@ -7,6 +7,7 @@ from scrimp.data.batches import TableBatches
 from scrimp.data.encoder import TableEncoder
 from scrimp.data.quantized_table import QuantizedTable, quantize_table
 from scrimp.data.readers import read_table
+from scrimp.data.scan import labels_of
 from scrimp.data.split import held_out_split
 from scrimp.data.table import Table, as_table
 
@@ -17,6 +18,7 @@ __all__ = [
     "TableEncoder",
     "as_table",
     "held_out_split",
+    "labels_of",
     "quantize_table",
     "read_table",
 ]

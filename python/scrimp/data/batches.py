@@ -101,7 +101,7 @@ def _parquet_tables(path: Path) -> Iterator[Table]:
                 where = f"{path}, from row {row + 1:,} on" if row else str(path)
                 yield as_table(_arrow_table(pyarrow, batch), where)
                 row += batch.num_rows
-    except (pyarrow.ArrowException, OSError) as error:
+    except (pyarrow.ArrowException, OSError, UnicodeEncodeError) as error:
         raise not_whole(path, error) from error
 
 

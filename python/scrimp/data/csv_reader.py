@@ -165,7 +165,7 @@ def _read_with_arrow(path: Path, header: Header) -> list[NDArray[Any]] | None:
     read = arrow_csv.ReadOptions(column_names=list(header.names), skip_rows=header.n_lines)
     try:
         table = arrow_csv.read_csv(path, read_options=read, parse_options=parse, convert_options=convert)
-    except (pyarrow.ArrowInvalid, OSError):
+    except (pyarrow.ArrowInvalid, OSError, UnicodeEncodeError):  # the last: a name that is no UTF-8
         return None
     if table.num_rows == 0:
         return None

@@ -205,10 +205,10 @@ def _cuts(n: int, first: int, step: int) -> Iterable[slice]:
 
 
 def _targets(table: Table, scan: Scan) -> NDArray[np.float64]:
-    column = table.column(scan.target)
     if scan.task == "regression":
-        return column.astype(np.float64)
-    return np.searchsorted(np.array(scan.class_list()), labels_of(column)).astype(np.float64)
+        return table.column(scan.target).astype(np.float64)
+    labels = labels_of(table, scan.target)
+    return np.searchsorted(np.array(scan.class_list()), labels).astype(np.float64)
 
 
 def _write(

@@ -117,13 +117,15 @@ def _read_parquet(path: Path) -> Table:
         raise InputError(f"{path}: reading Parquet needs pyarrow: pip install 'scrimp[parquet]'") from error
     try:
         frame = parquet.read_table(path)
-    except (pyarrow.ArrowException, OSError) as error:
+    except (pyarrow.ArrowException, OSError, UnicodeEncodeError) as error:
         raise not_whole(path, error) from error
     return as_table(frame, str(path))
 
 
 def not_whole(path: Path, error: Exception) -> InputError:
-    """Return the error for a damaged or truncated file."""
+    """Return the error for a damaged or truncated file, or one that pyarrow does not find by its name."""
+    if isinstance(error, UnicodeEncodeError):
+        return InputError(f"cannot read {path}: pyarrow reads no file whose name is not UTF-8")
     reason = (str(error).splitlines() or [type(error).__name__])[0]
     return InputError(f"{path}: not a whole {path.suffix} file: {reason}")
 

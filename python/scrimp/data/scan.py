@@ -177,7 +177,7 @@ class Scan:
         if text != self.text_target:
             now, before = ("text", "numbers") if text else ("numbers", "text")
             raise InputError(f"{table.where}: target {self.target!r} holds {now}, before it held {before}")
-        self.classes |= set(labels_of(table.column(self.target)).tolist())
+        self.classes |= set(labels_of(table, self.target).tolist())
 
     def _add_categories(self, name: str, table: Table) -> None:
         found = self.categories.setdefault(name, set())
@@ -223,12 +223,28 @@ class Scan:
         return sorted(self.classes)
 
 
-def labels_of(column: NDArray[Any]) -> NDArray[Any]:
-    """Return class labels: text, or integers where all are."""
+def labels_of(table: Table, target: str) -> NDArray[Any]:
+    """Return the class labels of a column without missing values: text, or whole numbers.
+
+    Raises
+    ------
+    InputError
+        Numbers that are not whole, or beyond ±2⁶³: they are no classes.
+    """
+    column = table.column(target)
     if column.dtype == object:
         return column.astype(str)
-    whole = column.dtype.kind == "f" and bool((column == np.round(column)).all())
-    return column.astype(np.int64) if whole else np.asarray(column)
+    if column.dtype.kind != "f":
+        return np.asarray(column)
+    column = column.astype(np.float64)
+    odd = (column != np.round(column)) | (np.abs(column) >= 2.0**63)
+    if odd.any():
+        raise InputError(
+            f"{table.where}: target {target!r} holds {column[odd.argmax()]:.9g} in row"
+            f" {int(odd.argmax()) + 1:,}; classes are text or whole numbers, other numbers need"
+            f" the task regression"
+        )
+    return column.astype(np.int64)
 
 
 def _names(names: str | Sequence[str]) -> list[str]:

@@ -53,14 +53,12 @@ def solvers_for(classes: bool, d: int) -> tuple[str, ...]:
     return ("gram", "cg") if d <= GRAM_WIDTH else ("cg",)
 
 
-def all_options(
-    pilot: Pilot, machine: Machine, n: int, d: int, target: float | None, prices: Prices
-) -> list[Option]:
+def all_options(pilot: Pilot, machine: Machine, n: int, target: float | None, prices: Prices) -> list[Option]:
     """Every solver, number of bits and of workers, cheapest first; fewer rows only if there is a target."""
     shares = (int(n * share) for share in ROW_SHARES)
     sizes = [n] if target is None else sorted({min(n, rows) for rows in (*pilot.rows, *shares, n)})
     options = [
-        _option(pilot, machine, d, prices, solver, bits, workers, rows)
+        _option(pilot, machine, prices, solver, bits, workers, rows)
         for solver, bits in pilot.trials
         for workers in sorted({1, machine.cpus})
         for rows in sizes
@@ -101,15 +99,14 @@ def _fits(option: Option, budget: Budget | None) -> bool:
 
 
 def _option(
-    pilot: Pilot, machine: Machine, d: int, prices: Prices, solver: str, bits: int, workers: int, n_rows: int
+    pilot: Pilot, machine: Machine, prices: Prices, solver: str, bits: int, workers: int, n_rows: int
 ) -> Option:
     spent = pilot.trials[solver, bits].usage(n_rows)
     starting = workers / 2 if workers > 1 else 0.0
-    stored = n_rows * d * bits // 8 if bits < 32 else 0
     usage = Usage(
         wall_s=spent.wall_s + machine.start_s * starting,
         cpu_s=spent.cpu_s + machine.start_cpu_s * 2 * starting,
-        peak_bytes=4 * n_rows * d + stored,
+        peak_bytes=spent.peak_bytes,
     )
     usage = replace(usage, joules=estimated_joules(usage), joules_estimated=True)
     score = pilot.score(n_rows, solver, bits)

@@ -34,7 +34,7 @@ class Trial:
     lost : float
         Held-out score lost against the reference on the same rows.
     fixed, per_row : Usage
-        Wall and CPU seconds: `fixed + n · per_row`.
+        Wall and CPU seconds and peak memory: `fixed + n · per_row`. The peak is that of the whole process.
     """
 
     lost: float
@@ -42,10 +42,11 @@ class Trial:
     per_row: Usage
 
     def usage(self, n_rows: int) -> Usage:
-        """Predict wall and CPU seconds for so many rows."""
+        """Predict wall and CPU seconds and peak memory for so many rows."""
         return Usage(
             wall_s=self.fixed.wall_s + n_rows * self.per_row.wall_s,
             cpu_s=self.fixed.cpu_s + n_rows * self.per_row.cpu_s,
+            peak_bytes=self.fixed.peak_bytes + n_rows * self.per_row.peak_bytes,
         )
 
 
@@ -169,11 +170,14 @@ class _Bench:
         more = sizes[1] - sizes[0]
         wall = max(0.0, all_.wall_s - few.wall_s) / more
         cpu = max(0.0, all_.cpu_s - few.cpu_s) / more
+        row_bytes = 4 * self.X.shape[1] + (self.X.shape[1] * data_bits // 8 if data_bits < 32 else 0)
         fixed = Usage(
-            wall_s=max(0.0, all_.wall_s - wall * sizes[1]), cpu_s=max(0.0, all_.cpu_s - cpu * sizes[1])
+            wall_s=max(0.0, all_.wall_s - wall * sizes[1]),
+            cpu_s=max(0.0, all_.cpu_s - cpu * sizes[1]),
+            peak_bytes=max(0, all_.peak_bytes - row_bytes * sizes[1]),
         )
         lost = max(0.0, best - self.score(fits[1][0]))
-        return Trial(lost, fixed, Usage(wall_s=wall, cpu_s=cpu))
+        return Trial(lost, fixed, Usage(wall_s=wall, cpu_s=cpu, peak_bytes=row_bytes))
 
     def score_error(self, fitted: Any, seed: int) -> float:
         """Return the standard deviation of the score over resampled test rows."""

@@ -84,8 +84,8 @@ class Plan:
         lines += [f"  {name}: {reason}" for name, reason in self.reasons.items()]
         lines.append(
             f"  predicted: {self.pilot.metric} {self.predicted.score:.4f}"
-            f" (at least {self.predicted.floor:.4f}), {used.wall_s:.2f} s,"
-            f" {used.cpu_s:.2f} CPU-s, {format_usd(self.predicted.usd)}"
+            f" (at least {self.predicted.floor:.4f}), {used.wall_s:.3g} s,"
+            f" {used.cpu_s:.3g} CPU-s, {format_usd(self.predicted.usd)}"
         )
         return "\n".join(lines)
 
@@ -150,7 +150,7 @@ def plan(
 
     machine = calibrate()
     pilot = run_pilot(rows, labels, make, solvers_for(classes, d), classes=classes, seed=seed)
-    options = all_options(pilot, machine, n, d, target, prices)
+    options = all_options(pilot, machine, n, target, prices)
     chosen, reaches = choose(options, target, budget)
     weight_bits = choose_weight_bits(pilot, chosen, target)
     batch = int(np.clip(2 ** np.round(np.log2(pilot.noise_rows)), 16, max(16, n // 8)))

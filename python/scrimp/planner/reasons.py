@@ -67,8 +67,8 @@ def _solver(options: list[Option], chosen: Option) -> str:
         return f"{chosen.solver} is the only one for this task and width"
     other = others[0]
     return (
-        f"{chosen.solver} needs {chosen.usage.wall_s:.2f} s and scores {chosen.score:.4f},"
-        f" {other.solver} {other.usage.wall_s:.2f} s and {other.score:.4f}"
+        f"{chosen.solver} needs {chosen.usage.wall_s:.3g} s and scores {chosen.score:.4f},"
+        f" {other.solver} {other.usage.wall_s:.3g} s and {other.score:.4f}"
     )
 
 

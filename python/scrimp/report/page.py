@@ -103,7 +103,7 @@ class Page:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the document, all of it or nothing; OutputError if it cannot be put there."""
         with replacing(Path(path)) as file:
-            file.write(self.html().encode())
+            file.write(self.html().encode(errors="xmlcharrefreplace"))
 
 
 def _cell(tag: str, cell: Cell) -> str:
