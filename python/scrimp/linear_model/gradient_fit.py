@@ -37,7 +37,9 @@ from scrimp.train.linear import (
     pilot_rows,
     sample_rows,
     sample_units,
+    spread_of_rare,
     take_pilot,
+    without_still,
 )
 from scrimp.train.newton import SIZE, Start, newton_start
 from scrimp.train.shared_rows import SharedRows
@@ -365,7 +367,9 @@ def _near_start(
     if shares is not None and not shares.any():
         return None
     is_whole = len(rows) == len(inputs.y)
-    return newton_start(z, inputs.y[rows], shares, loss, float(penalty.max()), bias, len(penalty), is_whole)
+    near = newton_start(z, inputs.y[rows], shares, loss, float(penalty.max()), bias, len(penalty), is_whole)
+    still = (np.ptp(z, axis=0) == 0) & (spread_of_rare(X, z, mean) == 0)
+    return near and near._replace(units=without_still(near.units, still, mean, len(penalty)))
 
 
 def is_narrow(X: Any) -> bool:

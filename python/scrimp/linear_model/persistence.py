@@ -84,10 +84,10 @@ class Persistent:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Undo pickling: `coef_` is a view of what is stored again, if it was not changed by hand."""
-        super().__setstate__(state)  # type: ignore[misc]
         kept: Coefficients | None = state.get("_coefficients")
         if kept is not None and kept.are(np.atleast_2d(state["coef_"])):
-            self.coef_ = kept.values.reshape(state["coef_"].shape)
+            state = state | {"coef_": kept.values.reshape(state["coef_"].shape)}
+        super().__setstate__(state)  # type: ignore[misc]
 
     def _current(self) -> Coefficients:
         """Return the stored coefficients, made anew if `coef_` was changed by hand."""
