@@ -121,6 +121,8 @@ def training_labels(
         codes = soft[:, 1:] if soft.shape[1] == 2 else soft
     else:
         rows, labels = _labelled(estimator, X, y, reset)
+        if classes is None or labels.dtype.kind not in "biuSU":  # else what is none of them is refused
+            check_classification_targets(labels)
         classes, codes = _class_numbers(labels, classes)
     if len(codes) != rows.shape[0]:
         raise ValueError(f"y must have {rows.shape[0]} rows like X, got {len(codes)}")
@@ -166,7 +168,6 @@ def _labelled(estimator: Any, X: Any, y: Any, reset: bool) -> tuple[Any, NDArray
         types = _kept_types(X)
         rows, labels = validated(estimator, X, y, reset=reset, dtype=types, ensure_all_finite=finite)
         check_unseen(rows)
-    check_classification_targets(labels)
     return rows, labels
 
 
@@ -175,10 +176,12 @@ def _class_numbers(labels: NDArray[Any], known: Any) -> tuple[NDArray[Any], NDAr
     classes = found if known is None else np.asarray(known)
     if len(classes) < 2:
         raise InputError(f"y must hold at least two classes, got one class: {classes.tolist()}")
-    strange = np.setdiff1d(found, classes)
-    if len(strange):
-        raise ValueError(f"y holds classes that are not known: {strange.tolist()}; known: {classes.tolist()}")
-    return classes, np.searchsorted(classes, found)[codes].astype(np.float64)[:, None]
+    numbers = np.searchsorted(classes, found)
+    strange = classes[np.minimum(numbers, len(classes) - 1)] != found
+    if strange.any():
+        names = found[strange].tolist()
+        raise ValueError(f"y holds classes that are not known: {names}; known: {classes.tolist()}")
+    return classes, numbers[codes].astype(np.float64)[:, None]
 
 
 def row_weights(sample_weight: Any, n: int) -> NDArray[np.float64] | None:
@@ -269,6 +272,8 @@ def code_rows(estimator: Any, X: Any, *, reset: bool) -> Any:
         raise ValueError(f"X must have at least one row and one column, got shape ({n}, {d})")
     if reset:
         estimator.n_features_in_ = d
+        if hasattr(estimator, "feature_names_in_"):  # of another fit: codes have no names
+            del estimator.feature_names_in_
     elif d != estimator.n_features_in_:
         name = type(estimator).__name__
         raise ValueError(
