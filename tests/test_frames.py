@@ -123,3 +123,8 @@ def test_what_is_not_plain_rows_is_refused_in_scikit_learns_words(rows, y, messa
     model = SGDRegressor().partial_fit(ROWS, Y)
     with pytest.raises(ValueError, match=message):
         model.partial_fit(rows, y)
+
+
+def test_codes_without_targets_are_refused_in_the_same_words():
+    with pytest.raises(ValueError, match="Ridge requires y to be passed, but the target y is None"):
+        Ridge().fit((20 * ROWS).astype(np.int8), None)

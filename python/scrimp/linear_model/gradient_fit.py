@@ -254,7 +254,7 @@ class GradientFit:
         rows, n = inputs.X, len(inputs.y)
         precise = solver != "sgd" and (rows.shape[0] * rows.shape[1] <= PRECISE_VALUES or self.tol < 1e-5)
         sizes = DOUBLE_SIZES if precise else SINGLE_SIZES
-        check_columns(rows, sizes)
+        ranges = check_columns(rows, sizes)
         check_targets(inputs.y, sizes)
         if few is not None:
             rows = few.coarse if isinstance(few, NibblePlanes) else few
@@ -263,7 +263,8 @@ class GradientFit:
         k = len(alpha)
         mean, centre = np.zeros(rows.shape[1]), np.zeros(k)
         if self.fit_intercept:
-            whole = SharedRows(single(), inputs.X, inputs.y, inputs.weight, 0, self.threads)
+            weighed = inputs.y, inputs.weight
+            whole = SharedRows(single(), inputs.X, *weighed, 0, self.threads, ranges=ranges)
             mean, y_mean = whole.moments()
             centre = y_mean if loss in ("squared", "huber") else centre
         bend, penalty, bias = CURVATURE[loss], alpha / total, bias and self.fit_intercept

@@ -12,7 +12,7 @@ from sklearn.utils.validation import _check_sample_weight, check_array, column_o
 
 from scrimp.errors import InputError
 from scrimp.linear_model.frames import validated
-from scrimp.matrix import QuantizedMatrix, column_ranges
+from scrimp.matrix import QuantizedMatrix, Ranges, column_ranges
 from scrimp.matrix.ranges import LARGEST
 
 FLOATS = [np.float64, np.float32, np.float16]
@@ -72,6 +72,8 @@ def training_rows(
     """
     if is_codes(X):
         rows = code_rows(estimator, X, reset=reset)
+        if y is None:
+            raise ValueError(f"{type(estimator).__name__} requires y to be passed, but the target y is None")
         targets = check_array(y, dtype=np.float64, ensure_2d=False, input_name="y")
         targets = column_or_1d(targets, warn=True) if one_output else targets
         if len(targets) != rows.shape[0]:
@@ -209,10 +211,13 @@ SINGLE_SIZES = Sizes(1e-36, 1e32)  # where kernels work in float32
 SQUARED_SIZES = Sizes(1e-36, 1e18)  # of targets whose squares are float32, too
 
 
-def check_columns(X: Any, sizes: Sizes) -> None:
-    """Raise InputError, naming the column, if rows hold values beyond `sizes`."""
-    if not is_codes(X) and (X.dtype == np.float64 or sizes is SINGLE_SIZES):
-        column_ranges(X).check_size(sizes.largest, sizes.least)
+def check_columns(X: Any, sizes: Sizes) -> Ranges | None:
+    """Raise InputError, naming the column, if rows hold values beyond `sizes`; return ranges if it looked."""
+    if is_codes(X) or not (X.dtype == np.float64 or sizes is SINGLE_SIZES):
+        return None
+    ranges = column_ranges(X)
+    ranges.check_size(sizes.largest, sizes.least)
+    return ranges
 
 
 def check_targets(y: NDArray[np.float64], sizes: Sizes) -> None:

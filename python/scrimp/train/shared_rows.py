@@ -47,6 +47,8 @@ class SharedRows:
     seed, threads : int
     numbers : range, optional
         What messages call the rows, if they are a part.
+    ranges : Ranges, optional
+        Of all rows, where they are known already.
     """
 
     def __init__(
@@ -58,13 +60,14 @@ class SharedRows:
         seed: int,
         threads: int,
         numbers: range | None = None,
+        ranges: Ranges | None = None,
     ) -> None:
         numbers = range(len(y)) if numbers is None else numbers
         self._whole = X, y, numbers
         begin, end = shard_bounds(len(y), comm.size, LEAF_ROWS)[comm.rank]
         self.comm, self.n, self.d, self.k = comm, len(y), X.shape[1], y.shape[1]
         self.first_row, self._seed, self._threads = begin, seed, threads
-        self._numbers = numbers[begin:end]
+        self._numbers, self._known = numbers[begin:end], ranges
         self.x = _rows_of(X, begin, end)
         self.y = y[begin:end]
         self.weight = None if sample_weight is None else sample_weight[begin:end]
@@ -169,7 +172,7 @@ class SharedRows:
     def _weighed_ranges(self) -> Ranges:
         """Return the ranges of the rows whose weights are above 0."""
         if self.x.dtype != np.int8 and (self.weight is None or self.weight.all()):
-            return column_ranges(self.x, threads=self._threads, rows=self._numbers)
+            return self._known or column_ranges(self.x, threads=self._threads, rows=self._numbers)
         assert self.weight is not None
         empty = Ranges(np.full(self.d, np.inf), np.full(self.d, -np.inf), np.ones(self.d, np.bool_))
         parts = [empty]
