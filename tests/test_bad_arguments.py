@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
+import scrimp
 from scrimp import QuantizedLinear
 from scrimp.errors import InputError
 from scrimp.linear_model import Ridge, enet_path, prune, ridge_path
@@ -86,3 +89,45 @@ def test_bias_and_payload_are_told_apart():
         QuantizedLinear(layer.payload, layer.codec, layer.shape, np.zeros(3, np.float32))
     with pytest.raises(ValueError, match="payload must have the 10 bytes of 2×3 values in int8"):
         QuantizedLinear(layer.payload[1:], layer.codec, layer.shape, layer.bias)
+
+
+def _half_squared(w, rows):
+    error = rows @ w - 1
+    return 0.5 * float(error @ error) / len(rows), rows.T @ error / len(rows)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("max_iter", 2.5, "max_iter must be a whole number of at least 1, got 2.5"),
+        ("max_iter", True, "max_iter must be a whole number of at least 1, got True"),
+        ("batch_size", "many", "batch_size must be a whole number of at least 1, got 'many'"),
+        ("sync_every", 1.5, "sync_every must be a whole number of at least 1, got 1.5"),
+        ("seed", -1, "seed must be a whole number of at least 0, got -1"),
+        ("workers", 1.5, "workers must be a whole number of at least 1, got 1.5"),
+        ("raw_below", -1, "raw_below must be >= 0"),
+        ("raw_below", 1.5, "raw_below must be a whole number, got 1.5"),
+        ("learning_rate", "auto", "learning_rate must be a number above 0, got 'auto'"),
+        ("learning_rate", np.inf, "learning_rate must be a number above 0, got inf"),
+        ("momentum", "much", "momentum must be at least 0 and below 1, got 'much'"),
+        ("tol", None, "tol must be a number >= 0, got None"),
+        ("gradient_scale", np.nan, "gradient_scale must be a number >= 0, got nan"),
+        ("nesterov", "yes", "nesterov must be True or False, got 'yes'"),
+        ("schedule", "slow", "unknown schedule 'slow'; known: constant, linear, cosine"),
+        ("timeout", 0, "timeout must be a number of seconds above 0, got 0"),
+        ("budget", 5, "budget must be a scrimp.Budget or None, got int"),
+        ("callback", 3, "callback must be callable or None, got 3"),
+        ("compress", None, "compress must be a codec, or one for gradients and one for weights, got None"),
+    ],
+)
+@pytest.mark.parametrize("solver", ["sgd", "lbfgs"])
+def test_minimize_says_what_it_takes(solver, option, value, message):
+    with pytest.raises((TypeError, ValueError), match=re.escape(message)):
+        scrimp.minimize(_half_squared, np.zeros(2), np.ones((5, 2)), **{"solver": solver, option: value})
+
+
+def test_steps_that_are_too_long_diverge_in_so_many_words():
+    rows = np.full((300, 2), 1e20, np.float32)
+    diverged = pytest.raises(FloatingPointError, match=r"diverged in epoch \d+: .*; lower the learning_rate")
+    with diverged, np.errstate(all="ignore"):
+        scrimp.minimize(_half_squared, np.zeros(2, np.float32), rows, learning_rate=1e3)

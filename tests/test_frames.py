@@ -96,3 +96,35 @@ def test_a_column_of_text_is_named(library):
         Ridge().fit(framed(library, columns), Y)
     with pytest.raises(scrimp.InputError, match="X: column 'b' holds text"):
         LogisticRegression().fit(framed(library, columns), Y > 0)
+
+
+def test_codes_have_no_names_of_an_earlier_fit():
+    model = Ridge().fit(framed("pandas", columns_of(ROWS)), Y)
+    assert list(model.feature_names_in_) == ["a", "b", "c"]
+    model.fit((20 * ROWS).astype(np.int8), Y)
+    assert not hasattr(model, "feature_names_in_")
+
+
+@pytest.mark.parametrize(
+    ("rows", "y", "message"),
+    [
+        (np.where(ROWS > 2, np.nan, ROWS), Y, "NaN"),
+        (np.where(ROWS > 2, np.inf, ROWS), Y, "infinity"),
+        (ROWS[:, 0], Y, "1D array"),
+        (ROWS[:0], Y[:0], "0 sample"),
+        (ROWS[:, :0], Y, "0 feature"),
+        (ROWS, Y[:-1], "inconsistent"),
+        (ROWS, np.where(Y > 4, np.nan, Y), "y contains NaN"),
+        (ROWS, None, "requires y"),
+        (ROWS[:, :2], Y, "2 features"),
+    ],
+)
+def test_what_is_not_plain_rows_is_refused_in_scikit_learns_words(rows, y, message):
+    model = SGDRegressor().partial_fit(ROWS, Y)
+    with pytest.raises(ValueError, match=message):
+        model.partial_fit(rows, y)
+
+
+def test_codes_without_targets_are_refused_in_the_same_words():
+    with pytest.raises(ValueError, match="Ridge requires y to be passed, but the target y is None"):
+        Ridge().fit((20 * ROWS).astype(np.int8), None)

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
 import scrimp
-from scrimp.linear_model import LinearRegression, LogisticRegression, Ridge, SGDClassifier, SGDRegressor
+from scrimp.linear_model import (
+    Lasso,
+    LinearRegression,
+    LogisticRegression,
+    Ridge,
+    SGDClassifier,
+    SGDRegressor,
+)
 from scrimp.matrix import product
 from scrimp.model_file import load_parts, save
 from scrimp.train.storage import CHECKSUM, DOCUMENT, checksum
@@ -89,6 +97,27 @@ def test_a_changed_coefficient_is_saved(rows, tmp_path):
     model.coef_ = np.zeros_like(model.coef_)
     model.save(tmp_path / "m")
     assert not scrimp.load(tmp_path / "m").coef_.any()
+
+
+@pytest.mark.parametrize(("kind", "bits"), [(Ridge, 32), (Lasso, 32), (Lasso, 8)])
+def test_a_coefficient_changed_in_place_is_saved(kind, bits, tmp_path):
+    x = np.random.default_rng(0).normal(size=(300, 40)).astype(np.float32)
+    model = kind(1.0, weight_bits=bits).fit(x, x @ (np.arange(40) > 30) * 3.0)
+    model.coef_[-1] = 42.0
+    expected = model.coef_.copy()
+    model.save(tmp_path / "m")
+    np.testing.assert_allclose(scrimp.load(tmp_path / "m").coef_, expected, atol=0.5 * (bits == 8))
+
+
+@pytest.mark.parametrize("kind", [Ridge, LogisticRegression])
+def test_a_pickle_predicts_with_the_coefficients_it_shows(kind, monkeypatch):
+    x = np.random.default_rng(0).normal(size=(300, 5)).astype(np.float32)
+    model = kind(weight_bits=8).fit(x, (x[:, 0] > 0) * 1)
+    again = pickle.loads(pickle.dumps(model))
+    with pytest.raises(ValueError, match="read-only"):
+        again.coef_[..., 0] = 1.0
+    monkeypatch.setattr("scrimp.linear_model.gradient_fit.product", None)  # it predicts from packed weights
+    assert np.array_equal(again.predict(x), model.predict(x))
 
 
 @pytest.mark.parametrize("bits", [8, 4])

@@ -76,6 +76,22 @@ def test_shards_are_the_rows_of_the_whole(rows):
     np.testing.assert_array_equal(whole.noise_blocks, np.vstack([p.noise_blocks for p in parts]))
 
 
+def test_values_beyond_given_ranges_become_the_nearer_end(rows):
+    x = rows[0]
+    ranges = column_ranges(x[:50])
+    planes, near = NibblePlanes.from_array(x, ranges=ranges), np.clip(x, ranges.low, ranges.high)
+    step, wide = (ranges.high - ranges.low) / 120, x != near
+    assert wide.any(axis=0).all()
+    for rows_, size in ((planes.fine(), 1.0), (planes.coarse, 8.0)):
+        error = np.abs(rows_.dequantize() - near) / (size * step)
+        assert error.max() < 1.001
+        assert error[wide].max() < 1e-4
+    held = NibblePlanes.from_array(near.astype(np.float32), ranges=ranges)
+    assert np.array_equal(planes.rest, held.rest)
+    assert np.array_equal(planes.noise_blocks, held.noise_blocks)
+    np.testing.assert_allclose(planes.coarse.sum_blocks.sum(axis=0), x.sum(axis=0, dtype=np.float64))
+
+
 def test_integers_are_exact():
     x = np.random.default_rng(0).integers(0, 121, size=(500, 4)).astype(np.float64)
     x[:, 1], x[:, 2], x[:, 3] = x[:, 1] % 16, x[:, 2] % 2, 7.0

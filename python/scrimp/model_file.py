@@ -14,7 +14,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from scrimp.codecs import codec, pack, unpack
+from scrimp.codecs import codec, pack, packet_info, unpack
 from scrimp.errors import CodecError, InputError
 from scrimp.train.storage import Tensors, read_tensors, write_tensors
 
@@ -144,9 +144,9 @@ class StoredWeights:
     Attributes
     ----------
     values : ndarray
-        What the model predicts with: decoded from `packet`.
-    packet : bytes
-        The stored form.
+        What the model predicts with: a copy of the weights, or what `codes` decode to.
+    codes : bytes or None
+        The packet of weights in few bits; None for exact ones.
 
     Examples
     --------
@@ -156,13 +156,15 @@ class StoredWeights:
     """
 
     values: NDArray[Any]
-    packet: bytes
+    codes: bytes | None = None
 
     @classmethod
     def of(cls, weights: NDArray[Any], bits: int) -> StoredWeights:
         """Encode weights with 32 (exact), 8 or 4 bits each."""
         if bits not in WEIGHT_CODECS:
             raise ValueError(f"weight_bits must be one of {', '.join(map(str, WEIGHT_CODECS))}, got {bits!r}")
+        if bits == 32:
+            return cls(np.array(weights, order="C"))
         packet = pack(weights, codec(WEIGHT_CODECS[bits]))
         return cls(unpack(packet), packet)
 
@@ -171,9 +173,15 @@ class StoredWeights:
         """Read the tensor that `tensor` made."""
         packet = tensors[f"{name}.packed"].tobytes()
         try:
-            return cls(unpack(packet), packet)
+            exact = packet_info(packet).codec.spec == WEIGHT_CODECS[32]
+            return cls(unpack(packet), None if exact else packet)
         except CodecError as error:
             raise ValueError(f"tensor {name}: {error}") from error
+
+    @property
+    def packet(self) -> bytes:
+        """The stored form; of exact weights that of `values` as they are now."""
+        return pack(self.values, WEIGHT_CODECS[32]) if self.codes is None else self.codes
 
     def tensor(self, name: str) -> Tensors:
         """Return the stored form as a named tensor."""

@@ -8,6 +8,7 @@ https://www.cloudcarbonfootprint.org/docs/methodology
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,6 +20,7 @@ BUSY_W_PER_CPU = 3.5
 W_PER_GB = 0.392
 
 POWERCAP = Path("/sys/class/powercap")
+_PACKAGE = re.compile("intel-rapl:[0-9]+")
 UNWRAP_S = 30.0  # counters overflow after 262 kJ or more, over ten minutes at 400 W
 
 
@@ -50,9 +52,8 @@ class EnergyCounter:
 
     def start(self, powercap: Path = POWERCAP) -> None:
         """Open the package counters `intel-rapl:N` (AMD too), not their subdomains (they are inside)."""
-        for zone in sorted(powercap.glob("intel-rapl:[0-9]*")):
-            if zone.name.count(":") > 1:
-                continue
+        names = os.listdir(powercap) if powercap.is_dir() else []
+        for zone in (powercap / name for name in sorted(names) if _PACKAGE.fullmatch(name)):
             try:
                 range_uj = int((zone / "max_energy_range_uj").read_text())
                 last_uj = int((zone / "energy_uj").read_text())

@@ -64,26 +64,24 @@ class Meter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        spent = self.usage
+        wall_s, cpu_s = self._seconds()
         peak = self._memory.stop() + self._worker_peak
         if not self._count_shared:
             peak -= shared_resident_bytes()
-        joules = self._energy.stop()
-        spent = replace(spent, peak_bytes=max(peak, 0))
-        if not self._energy.available:
-            joules = estimated_joules(spent)
-        self._usage = replace(spent, joules=joules, joules_estimated=not self._energy.available)
+        joules, known = self._energy.stop(), self._energy.available
+        spent = self._added + Usage(wall_s, cpu_s, max(peak, 0), joules=joules, joules_estimated=not known)
+        self._usage = spent if known else replace(spent, joules=estimated_joules(spent))
 
     @property
     def usage(self) -> Usage:
         """What was spent."""
         if self._usage is not None:
             return self._usage
-        return replace(
-            self._added,
-            wall_s=time.perf_counter() - self._wall_start,
-            cpu_s=cpu_seconds() - self._cpu_start,
-        )
+        return self._added + Usage(*self._seconds())
+
+    def _seconds(self) -> tuple[float, float]:
+        """Return wall-clock and CPU seconds so far."""
+        return time.perf_counter() - self._wall_start, cpu_seconds() - self._cpu_start
 
     @property
     def peak_source(self) -> str:
@@ -102,8 +100,13 @@ class Meter:
             True: another process spent it while the block ran; its peak memory counts beside this
             process's own.
         """
-        amounts = replace(usage, wall_s=0.0, cpu_s=0.0, peak_bytes=0, joules=0.0, joules_estimated=False)
-        self._added = self._added + amounts
+        self._added += Usage(
+            wire_bytes=usage.wire_bytes,
+            raw_bytes=usage.raw_bytes,
+            header_bytes=usage.header_bytes,
+            stored_bytes=usage.stored_bytes,
+            flops=usage.flops,
+        )
         if worker:
             self._worker_peak += usage.peak_bytes
 

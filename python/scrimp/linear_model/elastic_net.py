@@ -15,11 +15,11 @@ from scrimp.cost import Budget
 from scrimp.linear_model.choice import GRAM_COLUMNS, Choice
 from scrimp.linear_model.inputs import DOUBLE_SIZES, Inputs, check_columns, check_targets, training_rows
 from scrimp.linear_model.least_squares import LeastSquares
-from scrimp.linear_model.option_types import is_number
 from scrimp.linear_model.transfer import known_before
 from scrimp.train.equations import NormalOptions
 from scrimp.train.lasso import Penalty
 from scrimp.train.normal import RunOptions
+from scrimp.train.options import is_number
 from scrimp.train.ranks import kept_state, on_ranks
 from scrimp.train.sparse import SparseProblem, solve_sparse
 

@@ -37,7 +37,9 @@ from scrimp.train.linear import (
     pilot_rows,
     sample_rows,
     sample_units,
+    spread_of_rare,
     take_pilot,
+    without_still,
 )
 from scrimp.train.newton import SIZE, Start, newton_start
 from scrimp.train.shared_rows import SharedRows
@@ -252,7 +254,7 @@ class GradientFit:
         rows, n = inputs.X, len(inputs.y)
         precise = solver != "sgd" and (rows.shape[0] * rows.shape[1] <= PRECISE_VALUES or self.tol < 1e-5)
         sizes = DOUBLE_SIZES if precise else SINGLE_SIZES
-        check_columns(rows, sizes)
+        ranges = check_columns(rows, sizes)
         check_targets(inputs.y, sizes)
         if few is not None:
             rows = few.coarse if isinstance(few, NibblePlanes) else few
@@ -261,7 +263,8 @@ class GradientFit:
         k = len(alpha)
         mean, centre = np.zeros(rows.shape[1]), np.zeros(k)
         if self.fit_intercept:
-            whole = SharedRows(single(), inputs.X, inputs.y, inputs.weight, 0, self.threads)
+            weighed = inputs.y, inputs.weight
+            whole = SharedRows(single(), inputs.X, *weighed, 0, self.threads, ranges=ranges)
             mean, y_mean = whole.moments()
             centre = y_mean if loss in ("squared", "huber") else centre
         bend, penalty, bias = CURVATURE[loss], alpha / total, bias and self.fit_intercept
@@ -365,7 +368,9 @@ def _near_start(
     if shares is not None and not shares.any():
         return None
     is_whole = len(rows) == len(inputs.y)
-    return newton_start(z, inputs.y[rows], shares, loss, float(penalty.max()), bias, len(penalty), is_whole)
+    near = newton_start(z, inputs.y[rows], shares, loss, float(penalty.max()), bias, len(penalty), is_whole)
+    still = (np.ptp(z, axis=0) == 0) & (spread_of_rare(X, z, mean) == 0)
+    return near and near._replace(units=without_still(near.units, still, mean, len(penalty)))
 
 
 def is_narrow(X: Any) -> bool:

@@ -12,7 +12,7 @@ from sklearn.utils.validation import _check_sample_weight, check_array, column_o
 
 from scrimp.errors import InputError
 from scrimp.linear_model.frames import validated
-from scrimp.matrix import QuantizedMatrix, column_ranges
+from scrimp.matrix import QuantizedMatrix, Ranges, column_ranges
 from scrimp.matrix.ranges import LARGEST
 
 FLOATS = [np.float64, np.float32, np.float16]
@@ -72,6 +72,8 @@ def training_rows(
     """
     if is_codes(X):
         rows = code_rows(estimator, X, reset=reset)
+        if y is None:
+            raise ValueError(f"{type(estimator).__name__} requires y to be passed, but the target y is None")
         targets = check_array(y, dtype=np.float64, ensure_2d=False, input_name="y")
         targets = column_or_1d(targets, warn=True) if one_output else targets
         if len(targets) != rows.shape[0]:
@@ -121,6 +123,8 @@ def training_labels(
         codes = soft[:, 1:] if soft.shape[1] == 2 else soft
     else:
         rows, labels = _labelled(estimator, X, y, reset)
+        if classes is None or labels.dtype.kind not in "biuSU":  # else what is none of them is refused
+            check_classification_targets(labels)
         classes, codes = _class_numbers(labels, classes)
     if len(codes) != rows.shape[0]:
         raise ValueError(f"y must have {rows.shape[0]} rows like X, got {len(codes)}")
@@ -166,7 +170,6 @@ def _labelled(estimator: Any, X: Any, y: Any, reset: bool) -> tuple[Any, NDArray
         types = _kept_types(X)
         rows, labels = validated(estimator, X, y, reset=reset, dtype=types, ensure_all_finite=finite)
         check_unseen(rows)
-    check_classification_targets(labels)
     return rows, labels
 
 
@@ -175,10 +178,12 @@ def _class_numbers(labels: NDArray[Any], known: Any) -> tuple[NDArray[Any], NDAr
     classes = found if known is None else np.asarray(known)
     if len(classes) < 2:
         raise InputError(f"y must hold at least two classes, got one class: {classes.tolist()}")
-    strange = np.setdiff1d(found, classes)
-    if len(strange):
-        raise ValueError(f"y holds classes that are not known: {strange.tolist()}; known: {classes.tolist()}")
-    return classes, np.searchsorted(classes, found)[codes].astype(np.float64)[:, None]
+    numbers = np.searchsorted(classes, found)
+    strange = classes[np.minimum(numbers, len(classes) - 1)] != found
+    if strange.any():
+        names = found[strange].tolist()
+        raise ValueError(f"y holds classes that are not known: {names}; known: {classes.tolist()}")
+    return classes, numbers[codes].astype(np.float64)[:, None]
 
 
 def row_weights(sample_weight: Any, n: int) -> NDArray[np.float64] | None:
@@ -206,10 +211,13 @@ SINGLE_SIZES = Sizes(1e-36, 1e32)  # where kernels work in float32
 SQUARED_SIZES = Sizes(1e-36, 1e18)  # of targets whose squares are float32, too
 
 
-def check_columns(X: Any, sizes: Sizes) -> None:
-    """Raise InputError, naming the column, if rows hold values beyond `sizes`."""
-    if not is_codes(X) and (X.dtype == np.float64 or sizes is SINGLE_SIZES):
-        column_ranges(X).check_size(sizes.largest, sizes.least)
+def check_columns(X: Any, sizes: Sizes) -> Ranges | None:
+    """Raise InputError, naming the column, if rows hold values beyond `sizes`; return ranges if it looked."""
+    if is_codes(X) or not (X.dtype == np.float64 or sizes is SINGLE_SIZES):
+        return None
+    ranges = column_ranges(X)
+    ranges.check_size(sizes.largest, sizes.least)
+    return ranges
 
 
 def check_targets(y: NDArray[np.float64], sizes: Sizes) -> None:
@@ -269,6 +277,8 @@ def code_rows(estimator: Any, X: Any, *, reset: bool) -> Any:
         raise ValueError(f"X must have at least one row and one column, got shape ({n}, {d})")
     if reset:
         estimator.n_features_in_ = d
+        if hasattr(estimator, "feature_names_in_"):  # of another fit: codes have no names
+            del estimator.feature_names_in_
     elif d != estimator.n_features_in_:
         name = type(estimator).__name__
         raise ValueError(

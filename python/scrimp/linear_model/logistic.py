@@ -17,10 +17,10 @@ from scrimp.linear_model.choice import choose_gradient_solver, choose_sparse_sol
 from scrimp.linear_model.docs import with_options
 from scrimp.linear_model.gradient_fit import Found, GradientFit, is_narrow
 from scrimp.linear_model.inputs import Inputs, Labels, prediction_rows, training_labels
-from scrimp.linear_model.option_types import is_number
 from scrimp.linear_model.persistence import Persistent
 from scrimp.linear_model.sparse_fit import fit_sparse_logistic
 from scrimp.linear_model.transfer import Known, for_rows, known_before
+from scrimp.train.options import is_number
 
 
 class Classifier(GradientFit, Persistent, ClassifierMixin, BaseEstimator):  # type: ignore[misc]

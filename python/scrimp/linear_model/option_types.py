@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from scrimp.train.options import check_count
+
 # Options that count something, and the least that each may be; of max_iter, None stands for a default.
 COUNTS = {"workers": 1, "threads": 0, "batch_size": 1, "sync_every": 1, "raw_below": 0, "max_iter": 1}
 FLAGS = ("fit_intercept", "warm_start", "positive")
@@ -27,8 +29,7 @@ def check_types(model: Any) -> None:
         value = options.get(name, least)
         if name == "max_iter" and value is None:
             continue
-        if not (isinstance(value, int | np.integer) and value >= least):
-            raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
+        check_count(name, value, least)
     for name in FLAGS:
         value = options.get(name, False)
         if not (isinstance(value, int | np.integer | np.bool_) and value in (0, 1)):
@@ -44,9 +45,3 @@ def check_types(model: Any) -> None:
     ):
         wish = "a codec, or one for gradients and one for weights"
         raise ValueError(f"compress must be {wish}, got {codecs!r}")
-
-
-def is_number(value: Any) -> bool:
-    """Whether an option is a number that is finite, and no truth value."""
-    number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
-    return bool(number and np.isfinite(value))

@@ -82,11 +82,18 @@ class Persistent:
             model.extra_ = parts.extra  # type: ignore[attr-defined]
         return model
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Undo pickling: `coef_` is a view of what is stored again, if it was not changed by hand."""
+        kept: Coefficients | None = state.get("_coefficients")
+        if kept is not None and kept.are(np.atleast_2d(state["coef_"])):
+            state = state | {"coef_": kept.values.reshape(state["coef_"].shape)}
+        super().__setstate__(state)  # type: ignore[misc]
+
     def _current(self) -> Coefficients:
         """Return the stored coefficients, made anew if `coef_` was changed by hand."""
         kept: Coefficients = self._coefficients  # type: ignore[attr-defined]
         values = np.atleast_2d(self.coef_)  # type: ignore[attr-defined]
-        if values.shape == kept.values.shape and (values == kept.values).all():
+        if kept.are(values):
             return kept
         scatter = kept.scatter(values) if values.shape == kept.values.shape else np.ones(values.shape[1])
         return Coefficients.of(values, self.weight_bits, scatter)  # type: ignore[attr-defined]

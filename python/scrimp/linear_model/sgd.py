@@ -20,7 +20,7 @@ from scrimp.linear_model.transfer import Known, for_rows, known_before
 from scrimp.matrix import QuantizedMatrix
 from scrimp.train import Fit
 from scrimp.train.linear import CURVATURE, PILOT_ROWS, CodeRows, LinearObjective, look_again
-from scrimp.train.options import averaged_after
+from scrimp.train.options import averaged_after, is_number
 
 LOSSES = {"squared_error": "squared", "huber": "huber"}
 LEAP = 100.0  # times the mean objective of the last pass: then the step is looked at again
@@ -296,7 +296,8 @@ class SGDRegressor(OnlineFit, Persistent, RegressorMixin, BaseEstimator):  # typ
     def _inputs(self, X: Any, y: Any, sample_weight: Any, *, reset: bool) -> Inputs:
         if self.loss not in LOSSES:
             raise ValueError(f"unknown loss {self.loss!r}; known: {', '.join(LOSSES)}")
-        if not 0 <= self.alpha < np.inf or not 0 < self.epsilon < np.inf:
+        numbers = is_number(self.alpha) and is_number(self.epsilon)
+        if not (numbers and self.alpha >= 0 and self.epsilon > 0):
             got = f"got {self.alpha!r} and {self.epsilon!r}"
             raise ValueError(f"alpha must be a number >= 0 and epsilon a number above 0, {got}")
         self._check_options()
@@ -445,7 +446,7 @@ class SGDClassifier(OnlineFit, Classifier):
         return self
 
     def _labels(self, X: Any, y: Any, sample_weight: Any, classes: Any, *, reset: bool) -> Labels:
-        if not 0 <= self.alpha < np.inf:
+        if not (is_number(self.alpha) and self.alpha >= 0):
             raise ValueError(f"alpha must be a number >= 0, got {self.alpha!r}")
         self._check_options()
         return training_labels(self, X, y, sample_weight, self.class_weight, classes=classes, reset=reset)

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from scrimp.codecs import packet_info
 from scrimp.matrix import QuantizedLinear
 from scrimp.model_file import StoredWeights
 from scrimp.train.storage import Tensors
@@ -84,10 +83,21 @@ class Coefficients:
         values = stored.values
         if exponents is not None:
             values = np.ldexp(values, -exponents.astype(np.int32))
-        if values.ndim != 2 or packet_info(stored.packet).codec.spec == "raw":
+        if values.ndim != 2 or stored.codes is None:
             return cls(values, stored, exponents)
         values.setflags(write=False)  # or `packed` would predict with other coefficients than it shows
-        return cls(values, stored, exponents, QuantizedLinear.from_packet(stored.packet))
+        return cls(values, stored, exponents, QuantizedLinear.from_packet(stored.codes))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the stored form: NumPy forgets that an array may not be written to."""
+        return Coefficients.read, (self.tensors(),)
+
+    def are(self, w: NDArray[Any]) -> bool:
+        """Whether the stored form stands for these coefficients, [k, d], whatever was written to `values`."""
+        values = self.values
+        if self.used is not None:
+            values = _widened(self._decoded(self.stored, self.exponents).values, self.used)
+        return w.shape == values.shape and bool((w == values).all())
 
     def _among(self, used: NDArray[np.bool_]) -> Coefficients:
         """Return the same for all columns; predictions are by what the codes decode to."""

@@ -175,7 +175,7 @@ class GramSums:
             about=about,
             moment=moment * np.outer(self.scale, self.scale) - np.diag(noise),
             drift=np.zeros(d),
-            mean=total[-2 * d : -d] / n if self.exact_mean else about,
+            mean=self._mean(total, n, about),
             cross=total[: d * k].reshape(d, k) - np.outer(about, y_sum),
             y_mean=y_sum / n,
             y_square=float(total[d * k + k]),
@@ -198,7 +198,7 @@ class GramSums:
             about=self.shift,
             moment=upper + upper.T + np.diag(np.diag(full)[:d] - noise),
             drift=full[:d, -1],
-            mean=total[-2 * d : -d] / n if self.exact_mean else self.shift + full[:d, -1] / n,
+            mean=self._mean(total, n, self.shift + full[:d, -1] / n),
             cross=full[:d, d : d + k],
             y_mean=full[d : d + k, -1] / n,
             y_square=float(np.diag(full)[d : d + k].sum()),
@@ -206,6 +206,15 @@ class GramSums:
             noise=noise,
             y_ndim=self.y_ndim,
         )
+
+    def _mean(self, total: Doubles, n: float, stored: Doubles) -> Doubles:
+        """Return the exact means where the sums know them, of constant columns to the bit; else `stored`."""
+        if not self.exact_mean:
+            return stored
+        exact = total[-2 * self.d : -self.d] / n
+        if self.scale is None or self.offset is None:
+            return exact
+        return np.where(self.scale == 0, self.offset, exact)
 
     def to_bytes(self) -> bytes:
         """Write all sums, little-endian, without grid and shift: `from_bytes` has those at hand."""
@@ -262,8 +271,8 @@ def gram_sums(
     sample_weight : array[n], optional
         Weights of the rows, >= 0. With weights the Gram matrix of codes is a float64 sum.
     shift : float array[d], optional
-        Subtracted from float rows before they are multiplied; the same for all shards. Anything near the
-        column means keeps `centered` accurate. Default 0.
+        Subtracted from rows before they are multiplied as floats; the same for all shards. Anything near the
+        column means keeps `centered` accurate. Default 0, of codes the offset of their grid.
     bits, rounding, seed, ranges
         Of float rows: round them to codes on the way, as `QuantizedMatrix.from_array` does with these, but
         keep no codes.
@@ -422,9 +431,10 @@ def _float_sums(
     source: Source, y: NDArray[Any] | None, weight: Doubles | None, shift: ArrayLike | None, threads: int
 ) -> GramSums:
     d, k = source.d, _columns(y)
-    about = np.zeros(d) if shift is None else np.ascontiguousarray(shift, dtype=np.float64)
     noise, sums = source.noise(weight), source.exact_sums(weight)
     grid = source.grid
+    about = grid[1] if shift is None else np.ascontiguousarray(shift, dtype=np.float64)
+    about = np.zeros(d) if about is None else about
     size = (d + k + 1) * (d + k + 2) // 2
 
     def fill(rows: slice, leaves: slice, out: Doubles) -> None:

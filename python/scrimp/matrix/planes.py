@@ -74,7 +74,10 @@ class NibblePlanes:
         ranges: Ranges | None = None,
         threads: int = 0,
     ) -> NibblePlanes:
-        """Quantize rows; parameters are those of `QuantizedMatrix.from_array`."""
+        """Quantize rows; parameters are those of `QuantizedMatrix.from_array`.
+
+        Values beyond given `ranges` become the nearer end.
+        """
         leaf_number(first_row)
         check_counts(seed=seed)
         found = column_ranges(X, threads=threads) if ranges is None else ranges
@@ -90,10 +93,12 @@ class NibblePlanes:
             own = None if weight is None else weight[rows]
             fine = np.empty((len(first[rows]), d), np.int8)
             grid, row = (low, inverse), first_row + begin
-            _core.quantize_rows(
-                X[rows], 8, *grid, True, seed, row, own, fine, noise[leaves], sums[leaves], threads
-            )
-            codes = fine.view(np.uint8) ^ 128
+            x = X[rows] if ranges is None else _within(X[rows], ranges)
+            _core.quantize_rows(x, 8, *grid, True, seed, row, own, fine, noise[leaves], sums[leaves], threads)
+            if ranges is not None:  # sums are those of the rows themselves
+                beyond = X[rows].astype(np.float64) - x.astype(np.float64)
+                sums[leaves] += np.add.reduceat(beyond, np.arange(0, len(x), LEAF_ROWS), axis=0)
+            codes = np.minimum(fine.view(np.uint8) ^ 128, LEVELS)
             grid = (np.zeros(d), np.full(d, 1 / STEP))
             wide, other, unused = codes.astype(np.float32), seed ^ OTHER_SEED, np.empty_like(sums[leaves])
             _core.quantize_rows(
@@ -130,6 +135,12 @@ class NibblePlanes:
         scale = coarse.scale / STEP
         blocks = (self.noise_blocks, coarse.sum_blocks, coarse.weight_blocks, coarse.weight_marks)
         return QuantizedMatrix(codes, 8, scale, coarse.offset, *blocks, coarse.first_row, seed=coarse.seed)
+
+
+def _within(x: NDArray[Any], ranges: Ranges) -> NDArray[Any]:
+    """Take values beyond the ends of their column for the nearer one; NaN stays."""
+    low, high = ranges.low.astype(x.dtype), ranges.high.astype(x.dtype)
+    return np.asarray(np.minimum(np.maximum(x, low), high))
 
 
 def _grid(ranges: Ranges) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

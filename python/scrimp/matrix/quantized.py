@@ -185,6 +185,10 @@ class QuantizedMatrix:
         _core.dequantize_rows(codes, self.bits, self.scale, self.offset, out, threads)
         return out
 
+    def exactly(self, x: NDArray[Any]) -> NDArray[np.float64]:
+        """Give decoded rows or means, [d] or [n, d], in float64: those of constant columns to the bit."""
+        return np.where(self.scale == 0, self.offset, np.asarray(x, np.float64))
+
     def leaves(self, first: int, last: int) -> QuantizedMatrix:
         """Give the rows of the leaves first … last − 1, counted from row 0, on the same memory."""
         if not 0 <= first <= last <= len(self.weight_blocks):

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scrimp.codecs import ErrorFeedback, codec
+from scrimp.codecs.base import check_counts
 from scrimp.comm import Comm, shard_bounds
 from scrimp.train.structure import Vector
 
@@ -50,9 +51,10 @@ class Wire:
         `feedback="auto"` is ef14 for mini-batches (noisy gradients) and ef21 for full batches, and none where
         the codec loses nothing or is not contractive.
         """
-        if not isinstance(compress, str) and len(compress) != 2:
+        if not isinstance(compress, str) and not (isinstance(compress, tuple | list) and len(compress) == 2):
             wish = "a codec, or one for gradients and one for weights"
             raise ValueError(f"compress must be {wish}, got {compress!r}")
+        check_counts(raw_below=raw_below)
         gradient, weight = (compress, compress) if isinstance(compress, str) else compress
         chosen = codec(gradient)
         if feedback not in ("auto", "none", "ef14", "ef21"):

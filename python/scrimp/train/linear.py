@@ -26,6 +26,7 @@ from scrimp.train.steps import LinearSteps, steps_of_call
 PILOT_ROWS = 8192
 LEVERAGE = 10.0  # units that a value of a column may be from its mean
 FACTOR_COLUMNS = 2048  # above, units are those of single columns
+STILL = 2.0**-40  # of a unit: rounding times its square is nothing
 SHRINK = 1.0  # diagonal that is added for a sample of as many rows as columns, relative
 WHOLE_SHRINK = 1e-4  # the same where the sample is all rows: enough for Cholesky
 
@@ -308,7 +309,30 @@ def pilot_rows(n: int, most: int = PILOT_ROWS) -> NDArray[np.int64]:
 def sample_rows(X: Any, rows: NDArray[np.int64]) -> Matrix:
     """Return some rows in float64."""
     some = X[rows]
-    return (some.matrix.dequantize() if isinstance(some, CodeRows) else some).astype(np.float64)
+    if isinstance(some, CodeRows):
+        return some.matrix.exactly(some.matrix.dequantize())
+    return np.asarray(some, np.float64)
+
+
+def without_still(units: Factor, still: NDArray[np.bool_], mean: Matrix, k: int = 1) -> Factor:
+    """Give columns that do not vary units in which nothing moves their coefficients.
+
+    Their slope is 0, but for the rounding of sums of large values, which would blow them up.
+
+    Parameters
+    ----------
+    units : Factor
+        Of columns; or of coefficients [d, k] and intercepts, row by row.
+    still : bool[d]
+    mean : float64[d]
+    k : int
+        Units of a column.
+    """
+    if not still.any():
+        return units
+    each = np.ones((len(units.scale) // k, k))
+    each[: len(still)][still] = (STILL / np.maximum(np.abs(mean[still]), 1.0))[:, None]
+    return Factor(units.scale * each.reshape(-1), units.lower)
 
 
 def spread_of_rare(X: Any, first: Matrix, mean: Matrix) -> Matrix:
@@ -328,7 +352,7 @@ def _columns(X: Any, rows: slice, columns: NDArray[np.int64]) -> Matrix:
         codes = X.matrix.codes[rows, columns]
         return np.asarray(X.matrix.offset[columns] + X.matrix.scale[columns] * codes)
     if isinstance(X, CodeRows):
-        return np.asarray(X.matrix.dequantize(rows)[:, columns], np.float64)
+        return X.matrix.exactly(X.matrix.dequantize(rows))[:, columns]
     return np.asarray(X[rows, columns], np.float64)
 
 
@@ -351,12 +375,12 @@ def _units(X: Any, z: Matrix, mean: Matrix, reach: Any, penalty: float, bend: fl
     safe = bend * np.where(spread > 0, spread, 1.0) + penalty
     diagonal = Factor(1 / np.sqrt(safe), None)
     if z.shape[1] > FACTOR_COLUMNS:
-        return diagonal
+        return without_still(diagonal, spread == 0, mean)
     is_whole = len(X) <= PILOT_ROWS
     shrink = WHOLE_SHRINK if is_whole else SHRINK * min(1.0, z.shape[1] / len(z))
     sample = bend * (z.T @ z) / len(z)
     lift = safe - np.diag(sample) + shrink * safe
-    return Factor.of(sample + np.diag(lift)) or diagonal
+    return without_still(Factor.of(sample + np.diag(lift)) or diagonal, spread == 0, mean)
 
 
 def _largest_eigenvalue(z: Matrix, weight: Matrix) -> float:

@@ -129,9 +129,12 @@ def _in_one_leaf(X: Any, y: Matrix, sample_weight: Matrix | None, options: Norma
     x = np.asarray(X, np.float64)
     mean, y_mean = np.zeros(x.shape[1]), np.zeros(y.shape[1])
     if options.fit_intercept:
-        mean, y_mean = weight @ x / weight.sum(), weight @ y / weight.sum()
+        weighed = x if sample_weight is None or weight.all() else x[weight > 0]
+        low, high = weighed.min(axis=0), weighed.max(axis=0)
+        mean = np.clip(weight @ x / weight.sum(), low, high)  # of a constant column: to the bit
+        y_mean = weight @ y / weight.sum()
         x = x - mean
-        x[:, np.abs(x).max(axis=0) <= NOTHING * np.abs(mean)] = 0.0
+        x[:, np.maximum(high - mean, mean - low) <= NOTHING * np.abs(mean)] = 0.0
     root = np.sqrt(weight)[:, None]
     w, rank = ridge_by_svd(x * root, (y - y_mean) * root, options.alpha)
     scatter = weight @ (x * x)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -64,13 +63,22 @@ class Options:
             raise ValueError(f"unknown solver {self.solver!r}; known: {', '.join(SOLVERS)}")
         if self.shard not in ("rows", "zero"):
             raise ValueError(f"unknown shard {self.shard!r}; known: rows, zero")
-        for name in ("sync_every", "batch_size", "max_iter"):
-            if not getattr(self, name) >= 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)!r}")
-        if not 0 <= self.tol < math.inf:
-            raise ValueError(f"tol must be a number >= 0, got {self.tol!r}")
-        if not 0 <= self.momentum < 1:
+        for name in ("sync_every", "batch_size", "max_iter", "seed"):
+            check_count(name, getattr(self, name), 0 if name == "seed" else 1)
+        for name in ("tol", "gradient_scale"):
+            if not (is_number(getattr(self, name)) and getattr(self, name) >= 0):
+                raise ValueError(f"{name} must be a number >= 0, got {getattr(self, name)!r}")
+        if not (is_number(self.momentum) and 0 <= self.momentum < 1):
             raise ValueError(f"momentum must be at least 0 and below 1, got {self.momentum!r}")
+        if not (is_number(self.learning_rate) and self.learning_rate > 0):
+            raise ValueError(f"learning_rate must be a number above 0, got {self.learning_rate!r}")
+        if self.nesterov not in (False, True):
+            raise ValueError(f"nesterov must be True or False, got {self.nesterov!r}")
+        if self.budget is not None and not isinstance(self.budget, Budget):
+            raise TypeError(f"budget must be a scrimp.Budget or None, got {type(self.budget).__name__}")
+        if self.callback is not None and not callable(self.callback):
+            raise TypeError(f"callback must be callable or None, got {self.callback!r}")
+        self.rate(1)  # refuses a schedule that is not known
         if self.average and self.solver == "lbfgs":
             raise ValueError("average needs solver='sgd' or 'adam'")
         if self.on_failure == "continue" and self.shard != "rows":
@@ -106,6 +114,19 @@ class Options:
             own = ("batch_size", "learning_rate", "momentum", "nesterov", "schedule", "average")
             facts |= {name: getattr(self, name) for name in own}
         return facts
+
+
+def check_count(name: str, value: Any, least: int) -> None:
+    """Raise ValueError unless an option is a whole number of at least `least`, and no truth value."""
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if not (whole and value >= least):
+        raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
+
+
+def is_number(value: Any) -> bool:
+    """Whether an option is a number that is finite, and no truth value."""
+    number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+    return bool(number and np.isfinite(value))
 
 
 def averaged_after(average: bool | int) -> int:

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from scrimp.comm import Comm, run, single
 from scrimp.cost import Meter
 from scrimp.errors import CommError
+from scrimp.train.options import check_count, is_number
 from scrimp.usage import Usage
 
 Result = TypeVar("Result")
@@ -71,8 +72,9 @@ def on_ranks(
     usage : Usage
         Of all ranks; seconds and peak memory of the calling process are in it.
     """
-    if workers < 1:
-        raise ValueError(f"workers must be at least 1, got {workers!r}")
+    check_count("workers", workers, 1)
+    if not (is_number(timeout) and timeout > 0):
+        raise ValueError(f"timeout must be a number of seconds above 0, got {timeout!r}")
     if on_failure not in ON_FAILURE:
         raise ValueError(f"unknown on_failure {on_failure!r}; known: {', '.join(ON_FAILURE)}")
     if comm is None:

@@ -29,6 +29,7 @@ from scrimp.matrix.ranges import LARGEST
 from scrimp.train.dense import Matrix
 from scrimp.train.refinement import Ask
 
+_RANGE_ROWS = 16 * LEAF_ROWS  # looked through at once where some do not count
 SOME_ROWS, SOME_OF = 2048, 8  # at least so many rows of a sample, or one of so many, show where it ends
 
 
@@ -46,6 +47,8 @@ class SharedRows:
     seed, threads : int
     numbers : range, optional
         What messages call the rows, if they are a part.
+    ranges : Ranges, optional
+        Of all rows, where they are known already.
     """
 
     def __init__(
@@ -57,13 +60,14 @@ class SharedRows:
         seed: int,
         threads: int,
         numbers: range | None = None,
+        ranges: Ranges | None = None,
     ) -> None:
         numbers = range(len(y)) if numbers is None else numbers
         self._whole = X, y, numbers
         begin, end = shard_bounds(len(y), comm.size, LEAF_ROWS)[comm.rank]
         self.comm, self.n, self.d, self.k = comm, len(y), X.shape[1], y.shape[1]
         self.first_row, self._seed, self._threads = begin, seed, threads
-        self._numbers = numbers[begin:end]
+        self._numbers, self._known = numbers[begin:end], ranges
         self.x = _rows_of(X, begin, end)
         self.y = y[begin:end]
         self.weight = None if sample_weight is None else sample_weight[begin:end]
@@ -145,7 +149,10 @@ class SharedRows:
         return self._merge(self._sums(self.x, self.y, self._ones_or_weight(), shift))
 
     def moments(self) -> tuple[Matrix, Matrix]:
-        """Return exact weighted means of the columns (of the original rows, if known) and of y."""
+        """Return exact weighted means of the columns (of the original rows, if known) and of y.
+
+        That of a constant column is its value to the bit, or what is left of it would look like a spread.
+        """
         zero = np.zeros((self.d, 1))
         ones = np.broadcast_to(-1.0, (len(self.y), 1))  # at w = 0, b = 0 the gradient is Σ w·x·(0 − y)
         x_sums = self._tree(self._gradient(zero, 0.0, ones))
@@ -153,7 +160,28 @@ class SharedRows:
         total = x_sums[: self.d]
         if isinstance(self.x, QuantizedMatrix) and self.weight is None:
             total = self._tree(TreeSum.from_leaves(self.x.sum_blocks, self.first_row // LEAF_ROWS))
-        return total / x_sums[-1], y_sums / x_sums[-1]
+        mean = total / x_sums[-1]
+        if isinstance(self.x, QuantizedMatrix):
+            mean = self.x.exactly(mean)
+        elif self.weight is not None or self.x.dtype == np.float64:  # sums of others have no rounding
+            parts = self.comm.all_gather_bytes(self._weighed_ranges().to_bytes())
+            ends = Ranges.merge(Ranges.from_bytes(part) for part in parts)
+            mean = np.clip(mean, ends.low, ends.high)
+        return mean, y_sums / x_sums[-1]
+
+    def _weighed_ranges(self) -> Ranges:
+        """Return the ranges of the rows whose weights are above 0."""
+        if self.x.dtype != np.int8 and (self.weight is None or self.weight.all()):
+            return self._known or column_ranges(self.x, threads=self._threads, rows=self._numbers)
+        assert self.weight is not None
+        empty = Ranges(np.full(self.d, np.inf), np.full(self.d, -np.inf), np.ones(self.d, np.bool_))
+        parts = [empty]
+        for begin in range(0, len(self.y), _RANGE_ROWS):
+            rows = slice(begin, begin + _RANGE_ROWS)
+            x = self.x[rows][self.weight[rows] > 0]
+            x = x.astype(np.float32) if x.dtype == np.int8 else x
+            parts.append(column_ranges(x, threads=self._threads))
+        return Ranges.merge(parts)
 
     def scatter(self) -> Matrix:
         """Return Σ w·(x − mean)² of each column, about what `centre` said."""
@@ -164,8 +192,9 @@ class SharedRows:
         return self._tree(TreeSum.from_leaves(sums, self.first_row // LEAF_ROWS))
 
     def _leaf_scatter(self, rows: slice) -> Matrix:
-        x = self.x.dequantize(rows) if isinstance(self.x, QuantizedMatrix) else self.x[rows]
-        z = x.astype(np.float64) - self._mean
+        codes = isinstance(self.x, QuantizedMatrix)
+        x = self.x.exactly(self.x.dequantize(rows)) if codes else self.x[rows].astype(np.float64)
+        z = x - self._mean
         weight = None if self.weight is None else self.weight[rows]
         total: Matrix = (z * z).sum(axis=0) if weight is None else (z * z * weight[:, None]).sum(axis=0)
         return total

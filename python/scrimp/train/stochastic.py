@@ -212,7 +212,12 @@ class StochasticLoop:
             value, gradient = self._gradient(self._stepper.weights, take_rows(self._shard, rows))
             self._epoch_sum += value * rows.size
         share = rows.size * self._comm.size / max(batches.rows_in_step(step), 1)
-        self._stepper.step(gradient, share, self._epoch * batches.steps + step)
+        try:
+            self._stepper.step(gradient, share, self._epoch * batches.steps + step)
+        except ValueError as error:  # of the exchange, which sends finite numbers alone
+            if np.isfinite(gradient).all():
+                raise
+            raise self._diverged("a gradient that is not finite") from error
         self._step += 1
         return 1
 
@@ -222,14 +227,15 @@ class StochasticLoop:
         self._stepper.meet(own_rows * self._comm.size / rows)
         mean = float(sum_over_ranks(self._comm, np.array([self._epoch_sum]))[0]) / rows
         if not math.isfinite(mean):
-            raise FloatingPointError(
-                f"diverged in epoch {self._epoch}: mean value {mean}; lower the learning_rate"
-            )
+            raise self._diverged(f"mean value {mean}")
         self._history.append(mean)
         self._epoch, self._step, self._epoch_sum = self._epoch + 1, 0, 0.0
         stop = self._verdict() or self._ask(watch, structure, mean)
         self._save(watch)
         return stop
+
+    def _diverged(self, what: str) -> FloatingPointError:
+        return FloatingPointError(f"diverged in epoch {self._epoch}: {what}; lower the learning_rate")
 
     def _verdict(self) -> str | None:
         return self._stopping.verdict(self._history, self._is_flat) if self._history else None
