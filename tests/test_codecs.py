@@ -303,3 +303,22 @@ def test_any_finite_array_stays_within_bound(x, data):
     with np.errstate(invalid="ignore", over="ignore"):
         error = np.max(np.abs(roundtrip(c, x).astype(np.float64) - x.astype(np.float64)), initial=0.0)
     assert error <= c.bound(x)
+
+
+def test_an_output_that_shares_bytes_with_an_input_is_refused():
+    c, memory = scrimp.codec("int8"), np.zeros(4000, np.float32)
+    bytes_ = memory.view(np.uint8)
+    x, state = memory[1000:2000], memory[2000:3000]
+    size = c.nbytes(1000)
+    for start in (4000, 4000 - size + 1, 7999):
+        with pytest.raises(ValueError, match="out must not overlap x"):
+            c.encode(x, bytes_[start : start + size])
+    with pytest.raises(ValueError, match="out must not overlap x"):
+        c.encode(memory[3000:1000:-2], bytes_[8000 : 8000 + size])
+    with pytest.raises(ValueError, match="out must not overlap state"):
+        c.encode(x, bytes_[8000 : 8000 + size], feedback="ef14", state=state)
+    with pytest.raises(ValueError, match="out must not overlap buf"):
+        c.decode(bytes_[4000 - 4 : 4000 - 4 + size], 1000, x)
+    for start in (4000 - size, 8000):  # right before and after
+        c.encode(x, bytes_[start : start + size])
+        c.decode(bytes_[start : start + size], 1000, x)

@@ -79,4 +79,17 @@ inline FloatView float_view(const py::array& a, const char* name) {
   return view;
 }
 
+// Refuses an output that shares bytes with an input: it would be overwritten before it is read.
+inline void require_apart(const py::array& input, const char* input_name, const py::array& out, const char* out_name) {
+  if (input.size() == 0 || out.size() == 0) return;
+  const auto* begin = static_cast<const std::byte*>(input.data());
+  const std::byte* end = begin + input.itemsize();
+  for (py::ssize_t d = 0; d < input.ndim(); ++d) {
+    const py::ssize_t reach = (input.shape(d) - 1) * input.strides(d);
+    (reach < 0 ? begin : end) += reach;
+  }
+  const auto* written = static_cast<const std::byte*>(out.data());
+  require(written + out.nbytes() <= begin || end <= written, out_name, " must not overlap ", input_name);
+}
+
 }  // namespace scrimp

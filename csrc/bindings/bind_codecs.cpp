@@ -75,10 +75,12 @@ void encode(const Codec& codec, const py::array& x, py::array out, std::uint64_t
             py::object state) {
   const FloatView view = float_view(x, "x");
   std::uint8_t* payload = out_array<std::uint8_t>(out, "out", codec.nbytes(view.size()));
+  require_apart(x, "x", out, "out");
   Codec::EncodeArgs args{seed, step, first_index, nonfinite_policy(nonfinite), threads, feedback_kind(feedback)};
   if (args.feedback != Feedback::kNone) {
     py::array residual = py::cast<py::array>(state);
     args.state = out_array<float>(residual, "state", view.size(), -1);
+    require_apart(residual, "state", out, "out");
   }
   std::size_t bad;
   {
@@ -96,6 +98,7 @@ void decode(const Codec& codec, const py::array& buf, std::size_t n, py::array o
   require(static_cast<std::size_t>(buf.size()) == codec.nbytes(n), "buf must hold ", codec.nbytes(n), " bytes for ", n, " ",
           codec.kernels().name, " values, got ", buf.size());
   float* values = out_array<float>(out, "out", n, -1);
+  require_apart(buf, "buf", out, "out");
   py::gil_scoped_release release;
   codec.decode(payload, n, values, add, threads);
 }
