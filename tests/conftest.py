@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+# scikit-learn's boosting, of a second, took 12 to 40 s while its threads span for a core that was busy.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 # Programs, not tests: they need peers, or run for as long as they are told.
 collect_ignore_glob = ["golden/*.py", "fuzz/*.py", "faults.py"]
 

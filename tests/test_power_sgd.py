@@ -10,7 +10,7 @@ import pytest
 
 import scrimp
 from scrimp import _core
-from scrimp.comm import Comm, PowerSGD, single
+from scrimp.comm import Comm, PowerSGD, power_sgd, single
 
 ISAS = ("v2", "v3", "v4", "v4vnni", "neon")
 
@@ -56,11 +56,13 @@ def test_the_passes_equal_their_formulas():
     p, q = (rng.standard_normal(n * rank).astype(np.float32) for n in (rows, columns))
     G, M, P, Q = g.reshape(rows, -1), m.reshape(rows, -1), p.reshape(rows, -1), q.reshape(rank, -1)
     want = (M - P @ Q) + G
-    p_out, q_out = np.empty_like(p), np.empty_like(q)
-    _core.low_rank_project(g, m, p, q, rank, p_out)
-    np.testing.assert_allclose(M, want, rtol=1e-4, atol=1e-5)
+    m_out, p_out, q_out = np.empty_like(m), np.empty_like(p), np.empty_like(q)
+    before = m.copy()
+    _core.low_rank_project(g, m, p, q, rank, m_out, p_out)
+    assert (m == before).all()
+    np.testing.assert_allclose(m_out.reshape(rows, -1), want, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(p_out.reshape(rows, -1), want @ Q.T, rtol=1e-4, atol=1e-4)
-    _core.low_rank_fold(m, p, rank, q_out)
+    _core.low_rank_fold(m_out, p, rank, q_out)
     np.testing.assert_allclose(q_out.reshape(rank, -1), P.T @ want, rtol=1e-4, atol=1e-4)
     _core.low_rank_expand(g, p, q, rank)
     np.testing.assert_allclose(G, P @ Q, rtol=1e-5, atol=1e-5)
@@ -75,16 +77,20 @@ def test_columns_become_orthonormal_and_dependent_ones_zero():
 
 
 def digest(threads=0):
-    rng = np.random.default_rng(3)
-    rows, columns, rank = 300, 1037, 2
-    g, m = (rng.standard_normal(rows * columns).astype(np.float32) for _ in range(2))
-    p, q = (rng.standard_normal(n * rank).astype(np.float32) for n in (rows, columns))
-    p_out, q_out = np.empty_like(p), np.empty_like(q)
-    _core.low_rank_project(g, m, p, q, rank, p_out, threads)
-    _core.orthonormalize(p_out, rank)
-    _core.low_rank_fold(m, p_out, rank, q_out, threads)
-    _core.low_rank_expand(g, p_out, q_out, rank, threads)
-    return hashlib.sha256(b"".join(x.tobytes() for x in (g, m, p_out, q_out))).hexdigest()
+    found = hashlib.sha256()
+    for rows, columns in ((300, 1037), (2050, 2064)):  # the larger one is written past the caches
+        rng = np.random.default_rng(3)
+        rank = 2
+        g, m = (rng.standard_normal(rows * columns, np.float32) for _ in range(2))
+        p, q = (rng.standard_normal(n * rank, np.float32) for n in (rows, columns))
+        m_out, p_out, q_out = power_sgd._zeros(m.size), np.empty_like(p), np.empty_like(q)
+        _core.low_rank_project(g, m, p, q, rank, m_out, p_out, threads)
+        _core.orthonormalize(p_out, rank)
+        _core.low_rank_fold(m_out, p_out, rank, q_out, threads)
+        _core.low_rank_expand(g, p_out, q_out, rank, threads)
+        for x in (g, m_out, p_out, q_out):
+            found.update(x)
+    return found.hexdigest()
 
 
 def test_bytes_do_not_depend_on_threads():
@@ -252,3 +258,25 @@ def test_a_small_step_that_overflows_with_a_large_memory_leaves_the_state_bit_fo
         state, power = power.state_dict(), PowerSGD()
         power.load_state_dict(state)
     assert states_around(single(), power, low_rank(64, 48, 8, 1)) == [True]
+
+
+class Broken:
+    """A group of one that is lost when the second factor is to travel."""
+
+    size, usage = 1, scrimp.usage.Usage()
+
+    def all_reduce(self, x, name, **_):
+        if name == "PowerSGD Q":
+            raise scrimp.CommError("rank 1 is gone", 1)
+
+
+def test_a_lost_peer_leaves_arrays_and_state_bit_for_bit():
+    power = PowerSGD()
+    power.all_reduce(single(), [("w", low_rank(64, 48, 8, 0))])
+    before = power.state_dict()["matrices"]["w"]
+    g = low_rank(64, 48, 8, 1)
+    with pytest.raises(scrimp.CommError):
+        power.all_reduce(Broken(), [("w", g)])
+    after = power.state_dict()["matrices"]["w"]
+    assert all(before[key].tobytes() == after[key].tobytes() for key in "mpq")
+    assert (g == low_rank(64, 48, 8, 1)).all()

@@ -21,7 +21,8 @@ import numpy as np
 import scrimp
 from wire.network import GOODPUT
 
-MOST_CHUNK, LEAST_CHUNK, CHUNKS = 1 << 20, 1 << 16, 8  # as in scrimp.comm.pipelined
+LEAST_CHUNK, LONG_CHUNK, MOST_CHUNK, CHUNKS = 1 << 16, 1 << 20, 1 << 22, 8  # as in scrimp.comm.pipelined
+MESSAGE_NBYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -68,9 +69,10 @@ def measure(spec: str, n: int = 1 << 20) -> Speed:
     )
 
 
-def messages(n: int, hosts: int) -> int:
-    """Messages that a host sends and receives."""
-    chunk = min(max(n // hosts * (hosts - 1) // CHUNKS, LEAST_CHUNK), MOST_CHUNK)
+def messages(n: int, hosts: int, nbytes: int) -> int:
+    """Messages that a host sends and receives for n values in nbytes."""
+    most = min(max(MESSAGE_NBYTES * n // nbytes, LONG_CHUNK), MOST_CHUNK)
+    chunk = min(max(n // hosts * (hosts - 1) // CHUNKS, LEAST_CHUNK), most)
     return 4 * (hosts - 1) * -(-n // hosts // chunk)
 
 
@@ -80,7 +82,7 @@ def scrimp_seconds(n: int, hosts: int, link: Link, spec: str, speed: Speed) -> f
     nbytes = scrimp.codec(spec).nbytes(n)
     sent = 2 * share * nbytes
     work = (share * (speed.encode + speed.add) + speed.encode / hosts) * n
-    work += 2 * sent * link.socket_s_a_byte + messages(n, hosts) * link.message_s
+    work += 2 * sent * link.socket_s_a_byte + messages(n, hosts, nbytes) * link.message_s
     stretch = max(1.0, link.hosts_a_core)
     return 2 * link.alpha_s + max(link.seconds(sent), stretch * work) + stretch * n * speed.decode
 

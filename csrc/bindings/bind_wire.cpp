@@ -55,18 +55,26 @@ LowRankRun low_rank_run(const py::array& p, const py::array& q, std::size_t rank
   return run;
 }
 
-void project(py::array g, py::array m, const py::array& p, const py::array& q, std::size_t rank, py::array p_out, int threads) {
+const float* memory_of(const LowRankRun& run, const py::array& m) {
+  const auto size = static_cast<std::size_t>(m.size());
+  require(size == run.rows * run.columns, "m must hold ", run.rows * run.columns, " values, got ", size);
+  return in_array<float>(m, "m");
+}
+
+void project(py::array g, const py::array& m, const py::array& p, const py::array& q, std::size_t rank, py::array m_out,
+             py::array p_out, int threads) {
   LowRankRun run = low_rank_run(p, q, rank);
   run.g = out_array<float>(g, "g", run.rows * run.columns);
-  run.m = out_array<float>(m, "m", run.rows * run.columns);
+  run.m = memory_of(run, m);
+  run.m_out = out_array<float>(m_out, "m_out", run.rows * run.columns);
   run.p_out = out_array<float>(p_out, "p_out", run.rows * rank);
   py::gil_scoped_release release;
   low_rank_project(run, threads);
 }
 
-void fold(py::array m, const py::array& p, std::size_t rank, py::array q_out, int threads) {
+void fold(const py::array& m, const py::array& p, std::size_t rank, py::array q_out, int threads) {
   LowRankRun run = low_rank_run(p, q_out, rank);
-  run.m = out_array<float>(m, "m", run.rows * run.columns);
+  run.m = memory_of(run, m);
   run.q_out = out_array<float>(q_out, "q_out", run.columns * rank);
   py::gil_scoped_release release;
   low_rank_fold(run, threads);
@@ -90,7 +98,8 @@ void make_orthonormal(py::array p, std::size_t rank) {
 
 void bind_wire(py::module_& m) {
   using namespace py::literals;
-  m.def("low_rank_project", &project, "g"_a, "m"_a, "p"_a, "q"_a, "rank"_a, "p_out"_a, "threads"_a = 0);
+  m.def("low_rank_project", &project, "g"_a, "m"_a, "p"_a, "q"_a, "rank"_a, "m_out"_a, "p_out"_a,
+        "threads"_a = 0);
   m.def("low_rank_fold", &fold, "m"_a, "p"_a, "rank"_a, "q_out"_a, "threads"_a = 0);
   m.def("low_rank_expand", &expand, "g"_a, "p"_a, "q"_a, "rank"_a, "threads"_a = 0);
   m.def("orthonormalize", &make_orthonormal, "p"_a, "rank"_a);

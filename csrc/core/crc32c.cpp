@@ -30,6 +30,9 @@ constexpr auto kTable = make_table();
 // The instruction takes three cycles and can start every cycle, so three runs of bytes are summed side by side; kShift moves
 // a sum over the kRun zero bytes that stand for the run behind it.
 constexpr std::size_t kRun = 512;
+// Fetched as far ahead: the hardware does not see in three runs that all will be read. Zen 4, GB/s: of 16 MB, in the third-level
+// cache, 4 without, 16 with half of this, 23 with this and half more, 5 with twice; of 256 MB 4, 7, 10, 9 and 6.
+constexpr std::size_t kAhead = 6 * kRun;
 using Shift = std::array<std::array<std::uint32_t, 256>, 4>;
 
 constexpr Shift make_shift() {
@@ -75,10 +78,13 @@ SCRIMP_CRC_TARGET std::uint32_t by_instruction(const std::uint8_t* data, std::si
   crc = ~crc;
   for (; n >= 3 * kRun; data += 3 * kRun, n -= 3 * kRun) {
     std::uint32_t b = 0, c = 0;
-    for (std::size_t i = 0; i < kRun; i += 8) {
-      crc = step8(crc, data + i);
-      b = step8(b, data + kRun + i);
-      c = step8(c, data + 2 * kRun + i);
+    for (std::size_t line = 0; line < kRun; line += 64) {
+      for (std::size_t run = 0; run < 3; ++run) __builtin_prefetch(data + kAhead + run * kRun + line);
+      for (std::size_t i = line; i < line + 64; i += 8) {
+        crc = step8(crc, data + i);
+        b = step8(b, data + kRun + i);
+        c = step8(c, data + 2 * kRun + i);
+      }
     }
     crc = shifted(shifted(crc) ^ b) ^ c;
   }

@@ -1,5 +1,6 @@
 #pragma once
-// Loops of PowerSGD (Vogels et al. 2019), two passes over the gradient and its memory and one that writes. Sums run in 16
+// Loops of PowerSGD (Vogels et al. 2019), one pass over the gradient and its memory, one over the new memory and
+// one that writes. Sums run in 16
 // fixed lanes (rows of p) or in the order of rows (columns of q), so that they are equal on every ISA and thread count.
 // Included by target_low_rank.cpp alone.
 #include <cstddef>
@@ -38,44 +39,27 @@ inline void for_lanes(std::size_t begin, std::size_t end, Step step) {
   if (begin < end) step(First{end - begin}, begin);
 }
 
-typedef std::uint32_t Bits __attribute__((vector_size(kNativeBytes)));
-
-inline bool row_is_finite(const float* x, std::size_t n) {
-  constexpr std::size_t kBits = sizeof(Bits) / sizeof(float), kTogether = 4 * kBits;
-  Bits bad[4] = {};
-  const Bits exponent = Bits{} + 0x7f800000u;
-  std::size_t j = 0;
-  for (; j + kTogether <= n; j += kTogether)
-#pragma GCC unroll 4
-    for (std::size_t i = 0; i < 4; ++i) {
-      Bits bits;
-      memcpy(&bits, x + j + i * kBits, sizeof bits);
-      bad[i] |= reinterpret_cast<Bits>((bits & exponent) == exponent);
-    }
-  bad[0] = (bad[0] | bad[1]) | (bad[2] | bad[3]);
-  std::uint32_t any = 0, lane[kBits];
-  memcpy(lane, &bad[0], sizeof lane);
-  for (std::size_t i = 0; i < kBits; ++i) any |= lane[i];
-  for (; j < n; ++j) {
-    std::uint32_t bits;
-    memcpy(&bits, x + j, sizeof bits);
-    any |= static_cast<std::uint32_t>((bits & 0x7f800000u) == 0x7f800000u);
-  }
-  return !any;
-}
-
 // Ranks up to kKnownRank are known to the compiler; 0 stands for the others.
 constexpr std::size_t kKnownRank = 4;
 
 template <std::size_t kRank>
 inline std::size_t rank_of(const LowRankRun& run) { return kRank ? kRank : run.rank; }
 
+inline void store_past_caches(float* to, const Lanes& value) {
+#pragma GCC unroll 4
+  for (int i = 0; i < Lanes::kParts; ++i) stream_native(to + i * Lanes::kStep, value.part[i]);
+}
+
+// Narrower registers fill lines too slowly: on Zen 3 both ways take as long.
+inline bool may_stream(const float* row) { return kNativeBytes == 64 && reinterpret_cast<std::uintptr_t>(row) % 64 == 0; }
+
 // One row. q is read twice: it would not stay in the registers.
 template <std::size_t kRank>
 void project_row(const LowRankRun& run, std::size_t row) {
   const std::size_t rank = rank_of<kRank>(run);
-  const float *g = run.g + row * run.columns, *p = run.p + row * rank, *q = run.q;
-  float *m = run.m + row * run.columns, *out = run.p_out + row * rank;
+  const float *g = run.g + row * run.columns, *m = run.m + row * run.columns, *p = run.p + row * rank, *q = run.q;
+  float *m_out = run.m_out + row * run.columns, *out = run.p_out + row * rank;
+  const bool stream = run.stream && may_stream(m_out);
   Lanes sum[kRank ? kRank : kLargestRank];
 #pragma GCC unroll 4
   for (std::size_t k = 0; k < rank; ++k) sum[k] = Lanes::zero();
@@ -84,7 +68,8 @@ void project_row(const LowRankRun& run, std::size_t row) {
 #pragma GCC unroll 4
     for (std::size_t k = 0; k < rank; ++k) value = value - lanes.load(q + k * run.columns + j) * Lanes::all(p[k]);
     value = value + lanes.load(g + j);
-    lanes.store(value, m + j);
+    if (decltype(lanes)::kAll && stream) store_past_caches(m_out + j, value);
+    else lanes.store(value, m_out + j);
 #pragma GCC unroll 4
     for (std::size_t k = 0; k < rank; ++k) sum[k] = sum[k] + value * lanes.load(q + k * run.columns + j);
   });
@@ -93,14 +78,8 @@ void project_row(const LowRankRun& run, std::size_t row) {
 
 template <std::size_t kRank>
 void project_rows(const LowRankRun& run) {
-  const std::size_t rank = rank_of<kRank>(run);
-  for (std::size_t row = run.begin; row < run.end; ++row) {
-    if (row_is_finite(run.g + row * run.columns, run.columns)) {
-      project_row<kRank>(run, row);
-    } else {
-      for (std::size_t k = 0; k < rank; ++k) run.p_out[row * rank + k] = __builtin_nanf("");
-    }
-  }
+  for (std::size_t row = run.begin; row < run.end; ++row) project_row<kRank>(run, row);
+  if (run.stream) end_streaming();
 }
 
 // q_out[first, last) += the rows' part; kRows rows, which share its loads and stores.
@@ -137,24 +116,18 @@ void fold_columns(const LowRankRun& run) {
   }
 }
 
-inline void store_past_caches(float* to, const Lanes& value) {
-#pragma GCC unroll 4
-  for (int i = 0; i < Lanes::kParts; ++i) stream_native(to + i * Lanes::kStep, value.part[i]);
-}
-
 template <std::size_t kRank>
 void expand_rows(const LowRankRun& run) {
   const std::size_t rank = rank_of<kRank>(run);
   for (std::size_t row = run.begin; row < run.end; ++row) {
     float* g = run.g + row * run.columns;
     const float* p = run.p + row * rank;
-    // Narrower registers fill lines too slowly: on Zen 3 both ways take as long.
-    const bool aligned = kNativeBytes == 64 && reinterpret_cast<std::uintptr_t>(g) % 64 == 0;
+    const bool stream = may_stream(g);
     for_lanes(0, run.columns, [&](auto lanes, std::size_t j) {
       Lanes sum = lanes.load(run.q + j) * Lanes::all(p[0]);
 #pragma GCC unroll 4
       for (std::size_t k = 1; k < rank; ++k) sum = sum + lanes.load(run.q + k * run.columns + j) * Lanes::all(p[k]);
-      if (decltype(lanes)::kAll && aligned) store_past_caches(g + j, sum);
+      if (decltype(lanes)::kAll && stream) store_past_caches(g + j, sum);
       else lanes.store(sum, g + j);
     });
   }

@@ -19,6 +19,7 @@ extern const LowRankKernels kLowRank_neon;
 
 namespace {
 
+constexpr std::size_t kStreamNbytes = 16 << 20;  // as in codec.cpp
 constexpr std::size_t kColumns = 1024;  // that a thread of `fold` takes at least
 
 // Those of the ISA that the process has chosen for all its kernels.
@@ -59,7 +60,10 @@ double dot(const double* a, const double* b, std::size_t n) {
 
 }  // namespace
 
-void low_rank_project(LowRankRun run, int threads) { by_rows(run, threads, 3 * nbytes(run), kernels().project); }
+void low_rank_project(LowRankRun run, int threads) {
+  run.stream = nbytes(run) >= kStreamNbytes;
+  by_rows(run, threads, 3 * nbytes(run), kernels().project);
+}
 
 void low_rank_expand(LowRankRun run, int threads) { by_rows(run, threads, nbytes(run), kernels().expand); }
 

@@ -68,6 +68,7 @@ def low_rank_project(
     p: NDArray[np.float32],
     q: NDArray[np.float32],
     rank: int,
+    m_out: NDArray[np.float32],
     p_out: NDArray[np.float32],
     threads: int = 0,
 ) -> None: ...

@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float32]
 Span = tuple[int, int]
 
-_SHORTEST, _LONGEST = 1 << 16, 1 << 20  # values of a chunk: 1 Mi take 35 ms at 1 Gbit/s raw, 1 ms in one bit
+_SHORTEST, _LONG, _LONGEST = 1 << 16, 1 << 20, 1 << 22
+"""Values of a chunk; more than _LONG (35 ms at 1 Gbit/s raw) while they fit into _MESSAGE_NBYTES (9 ms)."""
+_MESSAGE_NBYTES = 1 << 20
 _CHUNKS = 8  # that a rank sends in each leg, at least, where they are long enough
 
 
@@ -62,11 +64,12 @@ class Undo:
 class _AllReduce(ABC):
     """The schedule that raw and encoded values share."""
 
-    def __init__(self, call: Call, n: int, block: int) -> None:
+    def __init__(self, call: Call, n: int, block: int, block_nbytes: int) -> None:
         self.call = call
         self.peers = [(call.rank + i) % call.size for i in range(1, call.size)]
         bounds = shard_bounds(n, call.size, block)
-        self.chunks = [_cut(span, _chunk(bounds, block)) for span in bounds]
+        chunk = _chunk(bounds, block, block_nbytes)
+        self.chunks = [_cut(span, chunk) for span in bounds]
         self.own = self.chunks[call.rank]
 
     @abstractmethod
@@ -126,10 +129,11 @@ class _AllReduce(ABC):
         return self.call.op + (self.call.my_slice() if leg == 1 else self.call.their_slices())
 
 
-def _chunk(bounds: list[Span], block: int) -> int:
+def _chunk(bounds: list[Span], block: int, block_nbytes: int) -> int:
     """Values of a chunk: the same on all ranks, a multiple of the block."""
     longest = max(end - begin for begin, end in bounds)
-    wanted = min(max(longest * (len(bounds) - 1) // _CHUNKS, _SHORTEST), _LONGEST)
+    most = min(max(_MESSAGE_NBYTES * block // block_nbytes, _LONG), _LONGEST)
+    wanted = min(max(longest * (len(bounds) - 1) // _CHUNKS, _SHORTEST), most)
     unit = math.lcm(CHUNK, block)
     return -(-wanted // unit) * unit
 
@@ -143,7 +147,7 @@ class _Encoded(_AllReduce):
     def __init__(
         self, call: Call, x: Floats, codec: Codec, op: Op, key: Key, state: Residuals, early: bool
     ) -> None:
-        super().__init__(call, x.size, codec.block)
+        super().__init__(call, x.size, codec.block, codec.nbytes(codec.block))
         self.x, self.codec, self.op, self.key = x, codec, op, key
         self.early = early  # x may be written while an error could still come
         has_memory = state.kind == "ef14"
@@ -280,7 +284,7 @@ def all_reduce_encoded(
 
 class _Raw(_AllReduce):
     def __init__(self, call: Call, x: NDArray[Any], op: Op) -> None:
-        super().__init__(call, x.size, 1)
+        super().__init__(call, x.size, 1, x.itemsize)
         self.x, self.op = x, op
         self.out = self.workspace("result", x.nbytes).view(x.dtype)
         self.finite = True

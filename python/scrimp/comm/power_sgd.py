@@ -1,11 +1,12 @@
 """PowerSGD: matrices travel as the product of two thin ones (Vogels, Karimireddy and Jaggi, NeurIPS 2019).
 
 The error memory is lazy: M holds the last corrected gradient and M − P Qᵀ is what was lost, so that a step
-reads the gradient once and M twice, and nothing is stored or subtracted apart:
+reads the gradient once and M twice and writes M once, and nothing is subtracted apart:
 
     M ← g + (M − P Qᵀ),  P ← orthonormal(mean over ranks of M Q),  Q ← mean over ranks of Mᵀ P,  g ← P Qᵀ
 
-Q starts where the last step left it, so the factors follow the gradient's own singular vectors.
+Q starts where the last step left it, so the factors follow the gradient's own singular vectors. The new M is
+written beside the old one, which stays as it is until the step is known to be usable on all ranks.
 """
 
 from __future__ import annotations
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float32]
 LARGEST_RANK = 16
-LARGE = 1e20
-"""Gradients of a larger sum of squares are looked at: are they finite, and can a step of them be undone?"""
 
 
 @dataclass
@@ -60,7 +59,8 @@ class PowerSGD:
     Notes
     -----
     Arrays of one dimension, and those whose factors would be no smaller, travel as they are; all of a call
-    together. The result has the same bytes on all ranks. 4 bytes a value of memory.
+    together. The result has the same bytes on all ranks. 4 bytes a value of memory, and as much
+    again for the matrices of the largest call.
 
     Examples
     --------
@@ -84,8 +84,8 @@ class PowerSGD:
         self.rank = int(rank)
         self.seed = int(seed)
         self.skipped = 0
-        self._is_large = False  # whether a memory may hold what a sum in float32 swallows others beside
         self._matrices: dict[str, _Matrix] = {}
+        self._spare: dict[int, list[Floats]] = {}  # by size: what held old memories
 
     def takes(self, shape: Sequence[int]) -> bool:
         """Whether an array of this shape travels as factors.
@@ -116,7 +116,7 @@ class PowerSGD:
         TypeError, ValueError
             What is not a writable array, or a name that is given twice; nothing was sent.
         CommError
-            A peer is lost. Arrays and state are as they were, up to rounding of the state.
+            A peer is lost. Arrays and state are as they were.
 
         Notes
         -----
@@ -160,75 +160,55 @@ class PowerSGD:
         if state["rank"] != self.rank:
             raise ValueError(f"the state is of rank {state['rank']}, this one of rank {self.rank}")
         loaded = {name: _load_matrix(name, m, self.rank) for name, m in state["matrices"].items()}
-        self._is_large = any(_squares(x) > LARGE for m in loaded.values() for x in (m.memory, m.p, m.q))
         self._matrices = loaded
 
     def _reduce_low(self, comm: Comm, arrays: list[tuple[str, NDArray[Any]]]) -> None:
         found = [self._matrix(name, x.shape) for name, x in arrays]
         flat = [np.ascontiguousarray(x).reshape(-1) for _, x in arrays]
+        memories = [self._room(m.memory.size) for m in found]
         before = comm.usage
-        means = self._step(comm, found, flat)
+        means = self._factors(comm, found, flat, memories)
         if comm.size > 1:
             comm.count_raw(sum(g.size for g in flat), before)
         if means is None:
             self.skipped += 1
         else:
-            for m, g, (p, q) in zip(found, flat, means, strict=True):
+            for i, (m, g, (p, q)) in enumerate(zip(found, flat, means, strict=True)):
                 m.p, m.q = p.copy(), q.copy()
+                m.memory, memories[i] = memories[i], m.memory
                 _core.low_rank_expand(g, m.p, m.q, self.rank)
+        for memory in memories:
+            self._spare.setdefault(memory.size, []).append(memory)
         for (_, x), g in zip(arrays, flat, strict=True):
             if means is None:
                 x[...] = np.nan
             elif not np.may_share_memory(x, g):
                 x[...] = g.reshape(x.shape)
 
-    def _step(
-        self, comm: Comm, found: list[_Matrix], flat: list[Floats]
-    ) -> list[tuple[Floats, Floats]] | None:
-        """Put the gradients into the memories, return the mean factors; None, and no trace, if not finite."""
-        squares = _over_ranks(comm, sum(_squares(g) for g in flat))
-        is_large = not squares <= LARGE
-        if is_large and _over_ranks(comm, float(not all(all_finite(g) for g in flat))):
-            return None
-        kept = [m.memory.copy() for m in found] if is_large or self._is_large else None
-        ps, p_all = _pieces([m.p.size for m in found])
-        try:
-            for m, g, p in zip(found, flat, ps, strict=True):
-                _core.low_rank_project(g, m.memory, m.p, m.q, self.rank, p)
-            qs = self._factors(comm, found, ps, p_all)
-        except BaseException:
-            self._forget(found, flat, kept)
-            raise
-        if qs is None:
-            self._forget(found, flat, kept)
-            return None
-        self._is_large |= is_large
-        return list(zip(ps, qs, strict=True))
+    def _room(self, n: int) -> Floats:
+        spare = self._spare.get(n)
+        return spare.pop() if spare else _zeros(n)
 
     def _factors(
-        self, comm: Comm, found: list[_Matrix], ps: list[Floats], p_all: Floats
-    ) -> list[Floats] | None:
-        """Average both factors over ranks, in place; None if they are not finite."""
+        self, comm: Comm, found: list[_Matrix], flat: list[Floats], memories: list[Floats]
+    ) -> list[tuple[Floats, Floats]] | None:
+        """Write the new memories and return the mean factors; None if not finite, on all ranks alike.
+
+        A value that is not finite makes its row of P so.
+        """
+        ps, p_all = _pieces([m.p.size for m in found])
+        for m, g, memory, p in zip(found, flat, memories, ps, strict=True):
+            _core.low_rank_project(g, m.memory, m.p, m.q, self.rank, memory, p)
         comm.all_reduce(p_all, name="PowerSGD P", nonfinite="propagate")
         if not np.isfinite(p_all).all():
             return None
         for p in ps:
             _core.orthonormalize(p, self.rank)
         qs, q_all = _pieces([m.q.size for m in found])
-        for m, p, q in zip(found, ps, qs, strict=True):
-            _core.low_rank_fold(m.memory, p, self.rank, q)
+        for memory, p, q in zip(memories, ps, qs, strict=True):
+            _core.low_rank_fold(memory, p, self.rank, q)
         comm.all_reduce(q_all, name="PowerSGD Q", nonfinite="propagate")
-        return qs if np.isfinite(q_all).all() else None
-
-    def _forget(self, found: list[_Matrix], flat: list[Floats], kept: list[Floats] | None) -> None:
-        """Take the gradients out of the memories again: by the copies of before, or up to rounding."""
-        if kept is not None:
-            for m, memory in zip(found, kept, strict=True):
-                m.memory[:] = memory
-            return
-        for m, g in zip(found, flat, strict=True):
-            product = m.p.reshape(m.rows, self.rank) @ m.q.reshape(self.rank, m.columns)
-            m.memory += product.reshape(-1) - g
+        return list(zip(ps, qs, strict=True)) if np.isfinite(q_all).all() else None
 
     def _matrix(self, name: str, shape: Sequence[int]) -> _Matrix:
         rows, columns = _matrix_shape(shape)
@@ -237,7 +217,7 @@ class PowerSGD:
             start = np.random.default_rng([self.seed, crc32(name.encode())])
             q = start.standard_normal(self.rank * columns, np.float32)
             matrix = self._matrices[name] = _Matrix(
-                rows, columns, np.zeros(rows * columns, np.float32), np.zeros(rows * self.rank, np.float32), q
+                rows, columns, _zeros(rows * columns), np.zeros(rows * self.rank, np.float32), q
             )
         if (matrix.rows, matrix.columns) != (rows, columns):
             raise ValueError(
@@ -276,21 +256,16 @@ def _load_matrix(name: str, state: dict[str, Any], rank: int) -> _Matrix:
         if not all_finite(values):
             raise ValueError(f"{key!r} of {name!r} holds values that are not finite")
         arrays.append(values)
-    return _Matrix(rows, columns, *arrays)
+    memory = _zeros(rows * columns)
+    memory[:] = arrays[0]
+    return _Matrix(rows, columns, memory, *arrays[1:])
 
 
-def _squares(x: Floats) -> float:
-    """Sum of squares: one fast pass that shows whatever is not finite, too."""
-    with np.errstate(all="ignore"):
-        return float(np.dot(x, x))
-
-
-def _over_ranks(comm: Comm, value: float) -> float:
-    """Return the sum over ranks, of values that are not negative; what is too large or NaN stays so."""
-    total = np.array([value])
-    with np.errstate(all="ignore"):
-        comm.all_reduce(total, op="sum", name="PowerSGD size", nonfinite="propagate")
-    return float(total[0])
+def _zeros(n: int) -> Floats:
+    """Return zeros that begin on a line of the cache: what is written past the caches must."""
+    whole = np.zeros(n + 15, np.float32)
+    begin = -whole.ctypes.data % 64 // 4
+    return whole[begin : begin + n]
 
 
 def _pieces(sizes: list[int]) -> tuple[list[Floats], Floats]:
