@@ -72,7 +72,19 @@ def problem(seed, n, d, k, loss, rows, bias, weighted, diagonal):
     return objective, objective.start(np.float32), (data, y, *weight)
 
 
+def fit_or_words(*problem, **options):
+    """Return a fit; of one that diverges what it says, as random rows and momentum may make it."""
+    try:
+        with np.errstate(all="ignore"):
+            return scrimp.minimize(*problem, **options)
+    except FloatingPointError as error:
+        return str(error)
+
+
 def assert_same(a, b):
+    if isinstance(a, str) or isinstance(b, str):
+        assert a == b
+        return
     assert a.w.tobytes() == b.w.tobytes()
     assert a.last.tobytes() == b.last.tobytes()
     assert a.history == b.history
@@ -102,9 +114,9 @@ def test_the_bits_are_those_of_one_step_at_a_time(
     objective, start, data = problem(seed, n, d, k, loss, rows, *shape)
     rule = {"momentum": momentum, "nesterov": nesterov, "average": average, "schedule": schedule}
     options = {"batch_size": batch_size, "max_iter": 3, "tol": 0.0, "learning_rate": 0.02, **rule}
-    many = scrimp.minimize(objective, start, data, **options)
+    many = fit_or_words(objective, start, data, **options)
     with one_at_a_time():
-        single = scrimp.minimize(objective, start, data, **options)
+        single = fit_or_words(objective, start, data, **options)
     assert_same(many, single)
 
 

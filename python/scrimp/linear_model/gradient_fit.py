@@ -249,8 +249,9 @@ class GradientFit:
         delta: float,
         bias: bool,
         few: QuantizedMatrix | NibblePlanes | None,
+        more: bool = False,
     ) -> tuple[tuple[Any, ...], LinearObjective, float, Start | None]:
-        """Find means and units; a step for sgd, a start for lbfgs."""
+        """Find means and units, of rows that are all or that `more` will follow; a step or a start."""
         rows, n = inputs.X, len(inputs.y)
         precise = solver != "sgd" and (rows.shape[0] * rows.shape[1] <= PRECISE_VALUES or self.tol < 1e-5)
         sizes = DOUBLE_SIZES if precise else SINGLE_SIZES
@@ -270,7 +271,7 @@ class GradientFit:
         bend, penalty, bias = CURVATURE[loss], alpha / total, bias and self.fit_intercept
         rate, near = 1.0, None
         if solver == "sgd":
-            pilot = take_pilot(rows, mean, float(penalty.max()), bend, stochastic=True)
+            pilot = take_pilot(rows, mean, float(penalty.max()), bend, stochastic=True, more=more)
             units = pilot.units
             rate = pilot.learning_rate(self.batch_size, n, self.momentum, bend if bias else 0.0)
             check_targets(inputs.y, SQUARED_SIZES)

@@ -103,7 +103,7 @@ class OnlineFit(GradientFit):
         total = n if inputs.weight is None else inputs.weight.sum()
         if online is None:
             data, objective, rate, _ = self._prepare(
-                inputs, loss, alpha * total, "sgd", delta, True, self._in_few_bits(inputs.X)
+                inputs, loss, alpha * total, "sgd", delta, True, self._in_few_bits(inputs.X), more=True
             )
             theta = None if known is None else objective.centred(known.coef.T, known.intercept)
             online = Online(objective, rate, objective.start(np.float32, theta), 0)

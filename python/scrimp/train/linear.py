@@ -252,7 +252,9 @@ class Pilot(NamedTuple):
         return (1 - momentum) / max(smooth, 1e-300)
 
 
-def take_pilot(X: Any, mean: Matrix, penalty: float, bend: float = 1.0, *, stochastic: bool) -> Pilot:
+def take_pilot(
+    X: Any, mean: Matrix, penalty: float, bend: float = 1.0, *, stochastic: bool, more: bool = False
+) -> Pilot:
     """Look at two samples of up to 8,192 evenly spaced rows: units from one, curvature from the other.
 
     So few rows are both samples.
@@ -268,6 +270,8 @@ def take_pilot(X: Any, mean: Matrix, penalty: float, bend: float = 1.0, *, stoch
         Largest second derivative of the loss.
     stochastic : bool
         For mini-batches: no column gets a unit so small that one row reaches further than 10 of them.
+    more : bool
+        Other rows will come, in which columns may vary that are constant here.
     """
     is_whole = len(X) <= PILOT_ROWS
     rows = pilot_rows(len(X), 2 * PILOT_ROWS)
@@ -275,7 +279,8 @@ def take_pilot(X: Any, mean: Matrix, penalty: float, bend: float = 1.0, *, stoch
     second = first if is_whole else sample_rows(X, rows[1::2]) - mean
     reach = (_reach(X, mean) / LEVERAGE) ** 2 if stochastic else 0.0
     with one_thread():
-        return _pilot_of(second, _units(X, first, mean, reach, penalty, bend), penalty, bend)
+        units = _units(X, first, mean, reach, penalty, bend, more)
+        return _pilot_of(second, units, penalty, bend)
 
 
 def look_again(X: Any, objective: LinearObjective) -> Pilot:
@@ -369,18 +374,20 @@ def _reach(X: Any, mean: Matrix) -> Matrix:
     return np.maximum(found.high - mean, mean - found.low)
 
 
-def _units(X: Any, z: Matrix, mean: Matrix, reach: Any, penalty: float, bend: float) -> Factor:
+def _units(
+    X: Any, z: Matrix, mean: Matrix, reach: Any, penalty: float, bend: float, more: bool = False
+) -> Factor:
     """Factor a sample's Hessian, its diagonal raised to `reach`; the diagonal alone where d is large."""
     spread = np.maximum(np.einsum("ij,ij->j", z, z) / len(z), np.maximum(spread_of_rare(X, z, mean), reach))
     safe = bend * np.where(spread > 0, spread, 1.0) + penalty
-    diagonal = Factor(1 / np.sqrt(safe), None)
+    diagonal, still = Factor(1 / np.sqrt(safe), None), (spread == 0) & (not more)
     if z.shape[1] > FACTOR_COLUMNS:
-        return without_still(diagonal, spread == 0, mean)
+        return without_still(diagonal, still, mean)
     is_whole = len(X) <= PILOT_ROWS
     shrink = WHOLE_SHRINK if is_whole else SHRINK * min(1.0, z.shape[1] / len(z))
     sample = bend * (z.T @ z) / len(z)
     lift = safe - np.diag(sample) + shrink * safe
-    return without_still(Factor.of(sample + np.diag(lift)) or diagonal, spread == 0, mean)
+    return without_still(Factor.of(sample + np.diag(lift)) or diagonal, still, mean)
 
 
 def _largest_eigenvalue(z: Matrix, weight: Matrix) -> float:
