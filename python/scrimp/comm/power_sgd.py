@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float32]
 LARGEST_RANK = 16
+_LARGEST_EXPONENT = 40  # of q, above which a gradient is rare
 
 
 @dataclass
@@ -59,8 +60,8 @@ class PowerSGD:
     Notes
     -----
     Arrays of one dimension, and those whose factors would be no smaller, travel as they are; all of a call
-    together. The result has the same bytes on all ranks. 4 bytes a value of memory, and as much
-    again for the matrices of the largest call.
+    together. The result has the same bytes on all ranks. 4 bytes a value of memory, and up to as much
+    again: new memories are written beside the old ones, into room that calls with matrices of one size share.
 
     Examples
     --------
@@ -175,6 +176,7 @@ class PowerSGD:
         else:
             for i, (m, g, (p, q)) in enumerate(zip(found, flat, means, strict=True)):
                 m.p, m.q = p.copy(), q.copy()
+                _balance(m, self.rank)
                 m.memory, memories[i] = memories[i], m.memory
                 _core.low_rank_expand(g, m.p, m.q, self.rank)
         for memory in memories:
@@ -259,6 +261,19 @@ def _load_matrix(name: str, state: dict[str, Any], rank: int) -> _Matrix:
     memory = _zeros(rows * columns)
     memory[:] = arrays[0]
     return _Matrix(rows, columns, memory, *arrays[1:])
+
+
+def _balance(m: _Matrix, rank: int) -> None:
+    """Move powers of two from q to p, where the next P = M·Q could overflow though M and q do not.
+
+    The product and the direction of P stay the same to the bit.
+    """
+    p, q = m.p.reshape(m.rows, rank), m.q.reshape(rank, m.columns)
+    _, exponents = np.frexp(np.abs(q).max(axis=1))
+    moved = np.where(exponents > _LARGEST_EXPONENT, exponents, 0)
+    if moved.any():
+        np.ldexp(q, -moved[:, np.newaxis], out=q)
+        np.ldexp(p, moved, out=p)
 
 
 def _zeros(n: int) -> Floats:
