@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -103,6 +104,7 @@ def _half_squared(w, rows):
         ("max_iter", True, "max_iter must be a whole number of at least 1, got True"),
         ("batch_size", "many", "batch_size must be a whole number of at least 1, got 'many'"),
         ("sync_every", 1.5, "sync_every must be a whole number of at least 1, got 1.5"),
+        ("seed", 2**64, f"seed must be at most {2**63 - 1}, got {2**64}"),
         ("seed", -1, "seed must be a whole number of at least 0, got -1"),
         ("workers", 1.5, "workers must be a whole number of at least 1, got 1.5"),
         ("raw_below", -1, "raw_below must be >= 0"),
@@ -110,6 +112,7 @@ def _half_squared(w, rows):
         ("learning_rate", "auto", "learning_rate must be a number above 0, got 'auto'"),
         ("learning_rate", np.inf, "learning_rate must be a number above 0, got inf"),
         ("momentum", "much", "momentum must be at least 0 and below 1, got 'much'"),
+        ("tol", np.complex64(1), "tol must be a number >= 0, got"),
         ("tol", None, "tol must be a number >= 0, got None"),
         ("gradient_scale", np.nan, "gradient_scale must be a number >= 0, got nan"),
         ("nesterov", "yes", "nesterov must be True or False, got 'yes'"),
@@ -131,3 +134,19 @@ def test_steps_that_are_too_long_diverge_in_so_many_words():
     diverged = pytest.raises(FloatingPointError, match=r"diverged in epoch \d+: .*; lower the learning_rate")
     with diverged, np.errstate(all="ignore"):
         scrimp.minimize(_half_squared, np.zeros(2, np.float32), rows, learning_rate=1e3)
+
+
+@pytest.mark.parametrize("options", [{}, {"compress": "int8", "raw_below": 0}])
+def test_ranks_whose_own_gradient_is_finite_say_the_same(options):
+    rows = np.ones((400, 2))
+    rows[10] = np.nan  # of the second rank, or of the first
+    for own in (rows, rows[::-1].copy()):
+        with pytest.raises(FloatingPointError, match="diverged in epoch 0: a gradient that is not finite"):
+            scrimp.minimize(_half_squared, np.zeros(2), own, workers=2, batch_size=400, **options)
+
+
+def test_options_may_be_of_any_type_of_number(tmp_path):
+    options = {"batch_size": np.uint8(200), "max_iter": np.int8(3), "timeout": np.inf}
+    options |= {"momentum": np.float32(0.5), "tol": Fraction(1, 10**6), "checkpoint": tmp_path / "state"}
+    fit = scrimp.minimize(_half_squared, np.zeros(2), np.ones((500, 2)), **options)
+    assert fit.n_iter <= 3

@@ -128,3 +128,14 @@ def test_what_is_not_plain_rows_is_refused_in_scikit_learns_words(rows, y, messa
 def test_codes_without_targets_are_refused_in_the_same_words():
     with pytest.raises(ValueError, match="Ridge requires y to be passed, but the target y is None"):
         Ridge().fit((20 * ROWS).astype(np.int8), None)
+
+
+def test_a_text_is_no_target():
+    with pytest.raises((TypeError, ValueError), match="at least 1 dimension"):
+        Ridge().fit(ROWS, "ab")
+
+
+def test_coefficients_put_in_by_hand_predict():
+    model = Ridge()
+    model.coef_, model.intercept_ = np.array([1.0, 2.0, 3.0]), 0.5
+    np.testing.assert_allclose(model.predict(np.ones((2, 3))), [6.5, 6.5])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import numbers
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -15,6 +17,7 @@ from scrimp.train.structure import Structure, Vector
 from scrimp.usage import Usage
 
 SOLVERS = ("sgd", "adam", "lbfgs")
+MOST = 2**63 - 1  # of what is counted: kernels and files hold it in 64 bits
 
 
 class Report(NamedTuple):
@@ -64,7 +67,8 @@ class Options:
         if self.shard not in ("rows", "zero"):
             raise ValueError(f"unknown shard {self.shard!r}; known: rows, zero")
         for name in ("sync_every", "batch_size", "max_iter", "seed"):
-            check_count(name, getattr(self, name), 0 if name == "seed" else 1)
+            count = check_count(name, getattr(self, name), 0 if name == "seed" else 1)
+            object.__setattr__(self, name, count)
         for name in ("tol", "gradient_scale"):
             if not (is_number(getattr(self, name)) and getattr(self, name) >= 0):
                 raise ValueError(f"{name} must be a number >= 0, got {getattr(self, name)!r}")
@@ -72,6 +76,8 @@ class Options:
             raise ValueError(f"momentum must be at least 0 and below 1, got {self.momentum!r}")
         if not (is_number(self.learning_rate) and self.learning_rate > 0):
             raise ValueError(f"learning_rate must be a number above 0, got {self.learning_rate!r}")
+        for name in ("tol", "gradient_scale", "momentum", "learning_rate"):
+            object.__setattr__(self, name, float(getattr(self, name)))
         if self.nesterov not in (False, True):
             raise ValueError(f"nesterov must be True or False, got {self.nesterov!r}")
         if self.budget is not None and not isinstance(self.budget, Budget):
@@ -116,17 +122,20 @@ class Options:
         return facts
 
 
-def check_count(name: str, value: Any, least: int) -> None:
-    """Raise ValueError unless an option is a whole number of at least `least`, and no truth value."""
-    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+def check_count(name: str, value: Any, least: int, most: int = MOST) -> int:
+    """Return an option as an int; ValueError unless it is a whole number in a range, and no truth value."""
+    whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
     if not (whole and value >= least):
         raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
+    if value > most:
+        raise ValueError(f"{name} must be at most {most}, got {value!r}")
+    return int(value)
 
 
 def is_number(value: Any) -> bool:
-    """Whether an option is a number that is finite, and no truth value."""
-    number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
-    return bool(number and np.isfinite(value))
+    """Whether an option is a real number that is finite, and no truth value."""
+    number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    return number and math.isfinite(value)
 
 
 def averaged_after(average: bool | int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import warnings
 from collections.abc import Callable, Iterator
@@ -73,7 +74,7 @@ def on_ranks(
         Of all ranks; seconds and peak memory of the calling process are in it.
     """
     check_count("workers", workers, 1)
-    if not (is_number(timeout) and timeout > 0):
+    if not ((is_number(timeout) or timeout == math.inf) and timeout > 0):
         raise ValueError(f"timeout must be a number of seconds above 0, got {timeout!r}")
     if on_failure not in ON_FAILURE:
         raise ValueError(f"unknown on_failure {on_failure!r}; known: {', '.join(ON_FAILURE)}")

@@ -214,8 +214,9 @@ class StochasticLoop:
         share = rows.size * self._comm.size / max(batches.rows_in_step(step), 1)
         try:
             self._stepper.step(gradient, share, self._epoch * batches.steps + step)
-        except ValueError as error:  # of the exchange, which sends finite numbers alone
-            if np.isfinite(gradient).all():
+        except ValueError as error:  # of the exchange, on all ranks alike: it sends finite numbers alone
+            bad = not np.isfinite(gradient).all()
+            if b"\1" not in self._comm.all_gather_bytes(bytes([bad])):
                 raise
             raise self._diverged("a gradient that is not finite") from error
         self._step += 1
