@@ -194,6 +194,49 @@ def test_a_target_that_no_prediction_could_hold_is_refused(tmp_path):
     assert list(tmp_path.iterdir()) == [data]
 
 
+@pytest.mark.parametrize("command", ["train", "plan", "distill"])
+@pytest.mark.parametrize(
+    ("task", "bad", "said"),
+    [("classification", 1.5, "holds 1.5 in row"), ("regression", 1e300, "1e+300 in row")],
+)
+def test_a_bad_target_is_found_in_any_row_before_the_fit(tmp_path, monkeypatch, command, task, bad, said):
+    monkeypatch.setattr("scrimp.linear_model.Ridge.fit", lambda *_: pytest.fail("came to the fit"))
+    data = tmp_path / "d.csv"
+    monkeypatch.setattr(
+        "scrimp.linear_model.LogisticRegression.fit", lambda *_: pytest.fail("came to the fit")
+    )
+    out = () if command == "plan" else ("--out", tmp_path / "m")
+    for row in range(10):
+        y = np.arange(10.0) % 2
+        y[row] = bad
+        lines = [f"{a},{value!r}\n" for a, value in enumerate(y.tolist())]
+        data.write_text("a,y\n,1\n" + "".join(lines))  # the first row has a gap and is left out
+        args = (data, "--target", "y", "--task", task, "--missing", "drop", *out)
+        assert f"{said} {row + 2}" in refused(command, *args)
+
+
+def test_a_bad_held_out_target_of_a_quantized_file_is_found_before_the_fit(tmp_path, monkeypatch):
+    data, coded = tmp_path / "d.npy", tmp_path / "d.scrimp"
+    rows = np.arange(80_000.0).reshape(-1, 2)
+    rows[-3, 1] = 1e300
+    np.save(data, rows)
+    assert run("quantize", data, "--target", "1", "--out", coded).exit_code == 0
+    monkeypatch.setattr("scrimp.linear_model.Ridge.fit", lambda *_: pytest.fail("came to the fit"))
+    said = refused("train", coded, "--target", "1", "--out", tmp_path / "m")
+    assert "target '1' holds 1e+300 in its row 39,998, beyond the range of float32: rescale it" in said
+
+
+def test_a_feature_beyond_float32_is_named_by_its_row_in_the_file(tmp_path):
+    data = tmp_path / "d.csv"
+    data.write_text(
+        "a,b,y\n" + "".join(f"{'' if i < 2 else i},{1e300 if i == 6 else i},{i}\n" for i in range(20))
+    )
+    args = (data, "--target", "y", "--missing", "drop", "--raw-numbers", "--test-size", "0")
+    assert "'b' in row 7 is beyond" in refused("train", *args, "--out", tmp_path / "m")
+    args = (data, "--target", "y", "--missing", "drop", "--out", tmp_path / "x.scrimp")
+    assert "in row 7" in refused("quantize", *args)
+
+
 def test_the_error_of_a_small_target_is_shown(tmp_path):
     data, model = tmp_path / "d.csv", tmp_path / "m.safetensors"
     rng = np.random.default_rng(0)

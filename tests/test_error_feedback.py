@@ -66,9 +66,42 @@ def test_what_f16_cannot_hold_once_does_not_stay_in_the_residual(kind, value):
     before = feedback.residual("w", 1000).copy()
     worse = X.copy()
     worse[3] = value
-    assert not np.isfinite(c.decode(feedback.encode("w", worse, c), 1000)).all()
-    np.testing.assert_array_equal(feedback.residual("w", 1000), before)
+    sent = c.decode(feedback.encode("w", worse, c), 1000)
+    assert np.flatnonzero(~np.isfinite(sent)).tolist() == [3]
+    lost_or_held = (X + before) - sent if kind == "ef14" else before + sent
+    lost_or_held[3] = before[3]
+    np.testing.assert_array_equal(feedback.residual("w", 1000), lost_or_held)
     assert np.isfinite(c.decode(feedback.encode("w", X, c), 1000)).all()
+
+
+def test_receivers_that_keep_their_state_where_no_number_came_follow_the_sender():
+    feedback, c = scrimp.ErrorFeedback("ef21"), scrimp.codec("f16")
+    held = np.zeros(1000, np.float32)
+    for step in range(4):
+        x = X * (step + 1)
+        if step == 1:
+            x[3] = 1e6
+        sent = c.decode(feedback.encode("w", x, c), 1000)
+        np.add(held, sent, out=held, where=np.isfinite(sent))
+        np.testing.assert_array_equal(held, feedback.residual("w", 1000))
+    np.testing.assert_allclose(held, x, rtol=1e-2, atol=1e-2)
+
+
+def test_a_block_that_is_propagated_as_nan_does_not_stay_in_the_residual():
+    feedback, worse = scrimp.ErrorFeedback(), X.copy()
+    worse[3] = np.inf
+    feedback.encode("w", worse, "int8", nonfinite="propagate")
+    assert np.isfinite(feedback.residual("w", 1000)).all()
+
+
+def test_only_codecs_that_store_infinities_are_searched_for_them(monkeypatch):
+    searched = []
+    isfinite = np.isfinite
+    monkeypatch.setattr(np, "isfinite", lambda x: searched.append(x) or isfinite(x))
+    scrimp.ErrorFeedback().encode("w", X, "int8")
+    assert not searched
+    scrimp.ErrorFeedback().encode("w", X, "bf16")
+    assert searched
 
 
 def test_a_tensor_keeps_its_size():

@@ -61,7 +61,7 @@ def fit_quantized(
     path: Path, target: str, task: str | None, test_size: float, alpha: float, settings: dict[str, Any]
 ) -> tuple[TabularModel, dict[str, Any]]:
     """Fit to the first leaves of a file; the last ones, about `test_size` of them, are held out."""
-    from scrimp.cli.tabular import TabularModel, estimator
+    from scrimp.cli.tabular import TabularModel, beyond_float32, estimator
     from scrimp.matrix import LEAF_ROWS
 
     table = open_data(path)
@@ -79,6 +79,11 @@ def fit_quantized(
     if test_size > 0 and kept == leaves:
         hint(f"no rows are held out: {n:,} rows are too few to hold out whole runs of {LEAF_ROWS:,}")
     model = estimator(table.task, alpha, settings)
+    if table.task == "regression" and (row := beyond_float32(table.y)) is not None:
+        raise InputError(
+            f"{path}: target {target!r} holds {table.y[row]:.6g} in its row {row + 1:,}, beyond the range of"
+            f" float32: rescale it"
+        )
     with joined():
         model.fit(table.X.leaves(0, kept), table.labels(slice(0, n_train)))
     fitted = TabularModel(model, table.encoder, table.target, table.task)

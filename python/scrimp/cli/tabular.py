@@ -172,13 +172,18 @@ def target_column(table: Table, target: str, task: str) -> NDArray[Any]:
     if table.is_text(target):
         raise InputError(f"{table.where}: target {target!r} holds text; use --task classification")
     truth = table.column(target).astype(np.float64)
-    large = np.abs(truth) > LARGEST_FLOAT32
-    if large.any():
+    if (row := beyond_float32(truth)) is not None:
         raise InputError(
-            f"{table.where}: target {target!r} holds {truth[large.argmax()]:.6g} in row"
-            f" {int(large.argmax()) + 1:,}, beyond the range of float32: rescale it"
+            f"{table.where}: target {target!r} holds {truth[row]:.6g} in row"
+            f" {table.row_number(row):,}, beyond the range of float32: rescale it"
         )
     return truth
+
+
+def beyond_float32(truth: NDArray[np.float64]) -> int | None:
+    """Return the first row that no prediction could equal, if there is one."""
+    large = np.abs(truth) > LARGEST_FLOAT32
+    return int(large.argmax()) if large.any() else None
 
 
 def score(task: str, truth: NDArray[Any], predicted: NDArray[Any]) -> dict[str, float]:

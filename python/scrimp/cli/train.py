@@ -119,10 +119,10 @@ def train(
 def _fit(
     split: Split, encoder: TableEncoder, alpha: float, settings: dict[str, Any], show: Callable[[str], None]
 ) -> tuple[TabularModel, dict[str, Any]]:
-    from scrimp.cli.tabular import TabularModel, estimator, target_column
+    from scrimp.cli.tabular import TabularModel, estimator, score, target_column
 
     model = estimator(split.task, alpha, settings)
-    y = target_column(split.train, split.target, split.task)
+    y, y_test = (target_column(part, split.target, split.task) for part in (split.train, split.test))
     show(f"encoding {split.train.n_rows:,} rows")
     X = encoder.transform(split.train)
     show(f"{type(model).__name__} on {X.shape[0]:,} rows × {X.shape[1]:,} columns")
@@ -138,7 +138,7 @@ def _fit(
         "n_features": encoder.width,
         "solver": str(model.solver_),
     }
-    return fitted, facts | (fitted.scores(split.test) if split.test.n_rows else {})
+    return fitted, facts | (score(split.task, y_test, fitted.predict(split.test)) if len(y_test) else {})
 
 
 def _bill_of(model: Any, model_bytes: int, prices: Prices) -> Bill:

@@ -106,8 +106,8 @@ class Codec:
             Taken in C order, rounded to float32 first. `raw` takes integers and bools too and keeps the
             dtype.
         out : uint8[nbytes], optional
-            Where to write, apart from x and state; allocated if absent. After an error its content is
-            undefined.
+            Where to write; allocated if absent. After an error its content is undefined. It must not lie
+            between the first and the last byte of x or of state, not even in the gaps of a strided x.
         seed, step, first_index : int
             Key of stochastic rounding: value i draws from (seed, step, first_index + i).
         nonfinite : {"raise", "saturate", "propagate"}, optional
@@ -180,7 +180,8 @@ class Codec:
         n : int
             Number of values.
         out : float32[n], optional
-            Where to write, any contiguous shape of n values, apart from buf; allocated if absent.
+            Where to write, any contiguous shape of n values; allocated if absent. It must not lie between
+            the first and the last byte of buf.
         add : bool, default False
             `out += decoded` instead of `out = decoded`.
         threads : int, default 0

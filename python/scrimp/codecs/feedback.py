@@ -93,8 +93,14 @@ class ErrorFeedback:
         Returns
         -------
         uint8[nbytes(n)]
-            The payload. If encoding raises, the residual is as before; so it is if what was lost is not
-            finite (f16 and e5m2 send values beyond their range as infinities), or no later step would be.
+            The payload. If encoding raises, the state is as before.
+
+        Notes
+        -----
+        Codecs that store infinities and NaN (raw, f16, bf16, e4m3, e5m2; all others with `nonfinite` other
+        than "raise") may send a value as one: f16 does so from 65520 on. Such an entry of the state stays as
+        it was, or no later step would be finite; all others go on. Receivers of `ef21` must do the same: add
+        what arrives to their h only where it is finite. Else their h stays infinite or NaN at that entry.
         """
         chosen = self.check(spec)
         state = self.residual(name, x.size)
@@ -104,8 +110,8 @@ class ErrorFeedback:
         except ValueError:
             state[...] = before
             raise
-        if not np.isfinite(state).all():
-            state[...] = before
+        if chosen.native.passes_nonfinite or key.get("nonfinite", "raise") != "raise":
+            np.copyto(state, before, where=~np.isfinite(state))
         return payload
 
     def state_dict(self) -> dict[str, Any]:

@@ -215,7 +215,8 @@ class TableEncoder:
     def _beyond_float32(self, block: NDArray[np.float32], table: Table, first_row: int) -> str:
         row, at = np.argwhere(~np.isfinite(block))[0]
         name = self.features()[at]
-        return f"{table.where}: {name!r} in row {first_row + row + 1:,} is beyond the range of float32"
+        number = table.row_number(first_row + int(row))
+        return f"{table.where}: {name!r} in row {number:,} is beyond the range of float32"
 
 
 def _row_chunks(n: int) -> Iterator[slice]:

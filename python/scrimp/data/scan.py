@@ -33,7 +33,7 @@ class NumberScan:
     def add(self, name: str, table: Table) -> None:
         """Take the next rows of the column `name`."""
         values = table.column(name).astype(np.float64)
-        self._note_largest(name, table.where, values)
+        self._note_largest(name, table, values)
         n, total = len(values), self.n + len(values)
         with np.errstate(over="ignore", invalid="ignore"):
             mean = float(values.mean())
@@ -53,11 +53,12 @@ class NumberScan:
             raise InputError(f"{self.place}, too large to standardise: rescale the column or leave it out")
         return NumericColumn(name, self.mean, scale if scale > 0 else 1.0)
 
-    def _note_largest(self, name: str, where: str, values: NDArray[np.float64]) -> None:
+    def _note_largest(self, name: str, table: Table, values: NDArray[np.float64]) -> None:
         at = int(np.abs(values).argmax())
         if abs(values[at]) > self.largest:
             self.largest = abs(float(values[at]))
-            self.place = f"{where}: column {name!r} has {values[at]:.3g} in row {at + 1:,}"
+            number = table.row_number(at)
+            self.place = f"{table.where}: column {name!r} has {values[at]:.3g} in row {number:,}"
 
 
 @dataclass
@@ -241,7 +242,7 @@ def labels_of(table: Table, target: str) -> NDArray[Any]:
     if odd.any():
         raise InputError(
             f"{table.where}: target {target!r} holds {column[odd.argmax()]:.9g} in row"
-            f" {int(odd.argmax()) + 1:,}; classes are text or whole numbers, other numbers need"
+            f" {table.row_number(int(odd.argmax())):,}; classes are text or whole numbers, other numbers need"
             f" the task regression"
         )
     return column.astype(np.int64)

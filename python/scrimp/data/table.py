@@ -26,6 +26,8 @@ class Table:
         1-D: integers, floats and bools are numbers (NaN = missing), objects are text (None = missing).
     where : str
         What to call the table in errors, as a rule its path.
+    origin : ndarray of int, optional
+        Where each row was in what `where` names, from 0; absent: in this order from its begin.
 
     Examples
     --------
@@ -37,6 +39,7 @@ class Table:
     names: Sequence[str]
     columns: Sequence[Column]
     where: str = "the data"
+    origin: NDArray[np.intp] | None = None
 
     def __post_init__(self) -> None:
         if not self.names:
@@ -55,6 +58,16 @@ class Table:
     def n_rows(self) -> int:
         """Number of rows."""
         return len(self.columns[0])
+
+    def row_number(self, row: int) -> int:
+        """Return the number of a row for errors: from 1, where it was before any rows were taken.
+
+        Examples
+        --------
+        >>> Table(("a",), (np.arange(5),)).take(np.array([1, 4])).row_number(1)
+        5
+        """
+        return int(row if self.origin is None else self.origin[row]) + 1
 
     def column(self, name: str) -> Column:
         """Return one column; an InputError lists the names there are."""
@@ -89,7 +102,7 @@ class Table:
             if mask.any():
                 raise InputError(
                     f"{self.where}: column {name!r} has {what} in {np.count_nonzero(mask):,} of"
-                    f" {self.n_rows:,} rows, first in row {int(mask.argmax()) + 1:,}"
+                    f" {self.n_rows:,} rows, first in row {self.row_number(int(mask.argmax())):,}"
                 )
 
     def without_missing(self, names: Iterable[str]) -> Table:
@@ -101,15 +114,17 @@ class Table:
 
     def take(self, rows: NDArray[np.intp]) -> Table:
         """Return some rows, copied."""
-        return Table(self.names, [column[rows] for column in self.columns], self.where)
+        origin = np.asarray(rows) if self.origin is None else self.origin[rows]
+        return Table(self.names, [column[rows] for column in self.columns], self.where, origin)
 
     def rows(self, rows: slice) -> Table:
         """Return consecutive rows, not copied."""
-        return Table(self.names, [column[rows] for column in self.columns], self.where)
+        origin = np.arange(*rows.indices(self.n_rows)) if self.origin is None else self.origin[rows]
+        return Table(self.names, [column[rows] for column in self.columns], self.where, origin)
 
     def select(self, names: Sequence[str]) -> Table:
         """Return some columns, not copied."""
-        return Table(tuple(names), [self.column(name) for name in names], self.where)
+        return Table(tuple(names), [self.column(name) for name in names], self.where, self.origin)
 
 
 def is_number(text: str) -> bool:
