@@ -7,7 +7,7 @@ kernel reads them as they are, and each gradient is turned into those units.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -176,6 +176,12 @@ class LinearObjective:
         noise = rows.noise / n
         own = float((each * noise).sum() * square.sum())
         return float(np.sqrt((own + CURVATURE[self.loss] * d * float((noise[:, None] * w * w).sum())) / n))
+
+    def with_still(self) -> LinearObjective:
+        """Return the same for more rows: columns that did not vary get units as if their spread was 1."""
+        scale = self.units.scale
+        usual = 1 / np.sqrt(CURVATURE[self.loss] + self.penalty.max())
+        return replace(self, units=Factor(np.where(scale > 0, scale, usual), self.units.lower))
 
     @property
     def _are_joint(self) -> bool:
