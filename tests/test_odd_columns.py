@@ -90,6 +90,42 @@ def test_a_constant_column_has_no_coefficient(model, n, rows):
     assert abs(intercept) < 10
 
 
+@pytest.mark.parametrize("n", [3000, 20_000])
+@pytest.mark.parametrize("value", [0.0, -5.5397768])
+@pytest.mark.parametrize(
+    "model",
+    [
+        *(LinearRegression(solver=solver) for solver in ("gram", "cg", "lbfgs", "sgd")),
+        *(Ridge(1000.0, solver=solver) for solver in ("gram", "cg", "lbfgs", "sgd")),
+        Ridge(solver="lbfgs", data_bits=8),
+        SGDRegressor(),
+        LogisticRegression(),
+        LogisticRegression(solver="sgd"),
+        LogisticRegression(data_bits=8),
+        LogisticRegression(weight_bits=8),
+        SGDClassifier(),
+    ],
+    ids=repr,
+)
+@pytest.mark.filterwarnings("ignore:the 4 columns have rank")
+def test_a_column_that_became_constant_does_not_keep_its_coefficient(model, value, n):
+    """Its coefficient is 0, not nearly 0, wherever the fit starts; the others are those of a fit from 0."""
+    x, y, _ = _constant(n, "plain")
+    labels = np.digitize(y, [2.0, 4.0])
+    first, after = x[:, [0, 1, 0, 1]] + np.random.default_rng(1).normal(size=(n, 4)), x.copy()
+    after[:, 2:] = value
+    for target in (labels > 0, labels) if hasattr(model, "predict_proba") else (y,):
+        before = clone(model).fit(first, target)
+        assert np.atleast_2d(before.coef_)[:, 2:].any(axis=0).all()
+        for intercept in (True, False) if value == 0 else (True,):
+            own = clone(model).set_params(fit_intercept=intercept)
+            cold, warm = own.fit(after, target), clone(own).fit(after, target, init=before)
+            assert not cold.coef_[..., 2:].any()
+            assert not warm.coef_[..., 2:].any()
+            size = np.abs(cold.coef_).max()
+            np.testing.assert_allclose(warm.coef_, cold.coef_, atol=0.02 * size)
+
+
 @pytest.mark.parametrize("alpha", [1e-3, 10.0])
 @pytest.mark.parametrize("kind", [np.float32, np.float64])
 def test_logistic_regression_agrees_with_newton(odd, alpha, kind):

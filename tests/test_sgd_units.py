@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 import pytest
 
+import scrimp
 from scrimp.errors import InputError
 from scrimp.linear_model import SGDClassifier, SGDRegressor
 
@@ -54,3 +57,26 @@ def test_a_column_may_begin_to_vary_later(rows, quiet):
 def test_targets_whose_squares_are_too_large_are_refused():
     with pytest.raises(InputError, match=r"y must be within ±1e\+18.*got up to 3e\+20"):
         SGDRegressor().fit(np.eye(3), [1e20, 2e20, 3e20])
+
+
+@pytest.mark.parametrize("kept", ["as it is", "pickled", "saved"])
+def test_a_column_that_was_constant_in_fit_is_learnt_from_later_rows(kept, tmp_path):
+    rng = np.random.default_rng(0)
+    x, w = rng.normal(size=(20_000, 5)), np.array([1, -2, 3, 0.5, 4])
+    labels = (x @ w + rng.logistic(size=len(x)) > 0).astype(int)
+    first = x[:4000] * [1, 1, 1, 1, 0]
+    model = SGDRegressor(alpha=0).fit(first, first @ w)
+    classifier = SGDClassifier(alpha=0).fit(first, labels[:4000])
+    assert model.coef_[4] == classifier.coef_[0, 4] == 0
+    if kept == "pickled":
+        model, classifier = pickle.loads(pickle.dumps((model, classifier)))
+    elif kept == "saved":
+        model.save(tmp_path / "model")
+        classifier.save(tmp_path / "classifier")
+        model, classifier = scrimp.load(tmp_path / "model"), scrimp.load(tmp_path / "classifier")
+    for begin in 5 * list(range(4000, 20_000, 2000)):
+        rows = slice(begin, begin + 2000)
+        model.partial_fit(x[rows], x[rows] @ w)
+        classifier.partial_fit(x[rows], labels[rows])
+    np.testing.assert_allclose(model.coef_, w, atol=1e-3)
+    np.testing.assert_allclose(classifier.coef_[0], w, atol=0.3)

@@ -106,9 +106,10 @@ class Found(NamedTuple):
 
     @property
     def scatter(self) -> NDArray[np.float64]:
-        """Curvature along each coefficient: what an error of it costs, float64[d]."""
+        """Curvature along each coefficient: what an error of it costs, float64[d]; 0 for constant columns."""
         d = len(self.w)
-        each = 1 / self.objective.units.scale**2
+        square = self.objective.units.scale**2
+        each = np.divide(1.0, square, out=np.zeros(len(square)), where=square > 0)
         return each if len(each) == d else each.reshape(-1, self.w.shape[1])[:d].mean(axis=1)
 
     @property
@@ -371,7 +372,7 @@ def _near_start(
     is_whole = len(rows) == len(inputs.y)
     near = newton_start(z, inputs.y[rows], shares, loss, float(penalty.max()), bias, len(penalty), is_whole)
     still = (np.ptp(z, axis=0) == 0) & (spread_of_rare(X, z, mean) == 0)
-    return near and near._replace(units=without_still(near.units, still, mean, len(penalty)))
+    return near and near._replace(units=without_still(near.units, still, len(penalty)))
 
 
 def is_narrow(X: Any) -> bool:

@@ -82,7 +82,7 @@ class OnlineFit(GradientFit):
     def _remember(self: Any, found: Found, n: int) -> None:
         """Let `partial_fit` go on where a fit to n rows ended."""
         fit = found.fit
-        begun = Online(found.objective, found.rate, fit.last, 0)
+        begun = Online(found.objective.with_still(), found.rate, fit.last, 0)
         self._online = begun.after(fit, fit.n_iter, n * fit.n_iter)
 
     def _known(self: Any) -> Known | None:

@@ -32,7 +32,7 @@ class Factor:
     [[1.0], [2.0]]
     """
 
-    scale: Matrix  # [d] 1/√diagonal
+    scale: Matrix  # [d] 1/√diagonal; 0 leaves a coordinate out: it is 0 in all that comes out
     lower: Matrix | None  # [d, d] of the matrix with unit diagonal; None: the identity
 
     @classmethod
@@ -61,7 +61,8 @@ class Factor:
 
     def half_multiply_transposed(self, w: Matrix) -> Matrix:
         """Return Rᵀ·w, which undoes `half_solve_transposed`."""
-        scaled = w / self.scale[:, None]
+        scale = self.scale[:, None]
+        scaled = np.divide(w, scale, out=np.zeros(w.shape), where=scale > 0)
         return scaled if self.lower is None else np.asarray(self.lower.T @ scaled)
 
     def _triangular(self, b: Matrix, transposed: bool) -> Matrix:

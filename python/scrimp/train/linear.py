@@ -7,7 +7,7 @@ kernel reads them as they are, and each gradient is turned into those units.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,7 +26,6 @@ from scrimp.train.steps import LinearSteps, steps_of_call
 PILOT_ROWS = 8192
 LEVERAGE = 10.0  # units that a value of a column may be from its mean
 FACTOR_COLUMNS = 2048  # above, units are those of single columns
-STILL = 2.0**-40  # of a unit: rounding times its square is nothing
 SHRINK = 1.0  # diagonal that is added for a sample of as many rows as columns, relative
 WHOLE_SHRINK = 1e-4  # the same where the sample is all rows: enough for Cholesky
 
@@ -178,6 +177,12 @@ class LinearObjective:
         own = float((each * noise).sum() * square.sum())
         return float(np.sqrt((own + CURVATURE[self.loss] * d * float((noise[:, None] * w * w).sum())) / n))
 
+    def with_still(self) -> LinearObjective:
+        """Return the same for more rows: columns that did not vary get units as if their spread was 1."""
+        scale = self.units.scale
+        usual = 1 / np.sqrt(CURVATURE[self.loss] + self.penalty.max())
+        return replace(self, units=Factor(np.where(scale > 0, scale, usual), self.units.lower))
+
     @property
     def _are_joint(self) -> bool:
         return len(self.units.scale) == (len(self.mean) + self.bias) * len(self.penalty) != len(self.mean)
@@ -319,25 +324,25 @@ def sample_rows(X: Any, rows: NDArray[np.int64]) -> Matrix:
     return np.asarray(some, np.float64)
 
 
-def without_still(units: Factor, still: NDArray[np.bool_], mean: Matrix, k: int = 1) -> Factor:
-    """Give columns that do not vary units in which nothing moves their coefficients.
+def without_still(units: Factor, still: NDArray[np.bool_], k: int = 1) -> Factor:
+    """Give columns that do not vary units of 0, in which nothing moves their coefficients.
 
-    Their slope is 0, but for the rounding of sums of large values, which would blow them up.
+    These are 0 wherever a fit starts. The slope along them is 0, but for the rounding of sums of large
+    values, which would blow them up.
 
     Parameters
     ----------
     units : Factor
         Of columns; or of coefficients [d, k] and intercepts, row by row.
     still : bool[d]
-    mean : float64[d]
     k : int
         Units of a column.
     """
     if not still.any():
         return units
-    each = np.ones((len(units.scale) // k, k))
-    each[: len(still)][still] = (STILL / np.maximum(np.abs(mean[still]), 1.0))[:, None]
-    return Factor(units.scale * each.reshape(-1), units.lower)
+    scale = units.scale.copy()
+    scale[: len(still) * k].reshape(-1, k)[still] = 0.0
+    return Factor(scale, units.lower)
 
 
 def spread_of_rare(X: Any, first: Matrix, mean: Matrix) -> Matrix:
@@ -382,12 +387,12 @@ def _units(
     safe = bend * np.where(spread > 0, spread, 1.0) + penalty
     diagonal, still = Factor(1 / np.sqrt(safe), None), (spread == 0) & (not more)
     if z.shape[1] > FACTOR_COLUMNS:
-        return without_still(diagonal, still, mean)
+        return without_still(diagonal, still)
     is_whole = len(X) <= PILOT_ROWS
     shrink = WHOLE_SHRINK if is_whole else SHRINK * min(1.0, z.shape[1] / len(z))
     sample = bend * (z.T @ z) / len(z)
     lift = safe - np.diag(sample) + shrink * safe
-    return without_still(Factor.of(sample + np.diag(lift)) or diagonal, still, mean)
+    return without_still(Factor.of(sample + np.diag(lift)) or diagonal, still)
 
 
 def _largest_eigenvalue(z: Matrix, weight: Matrix) -> float:
