@@ -83,7 +83,7 @@ def digest(threads=0):
         rank = 2
         g, m = (rng.standard_normal(rows * columns, np.float32) for _ in range(2))
         p, q = (rng.standard_normal(n * rank, np.float32) for n in (rows, columns))
-        m_out, p_out, q_out = power_sgd._zeros(m.size), np.empty_like(p), np.empty_like(q)
+        m_out, p_out, q_out = power_sgd._room_for(m.size), np.empty_like(p), np.empty_like(q)
         _core.low_rank_project(g, m, p, q, rank, m_out, p_out, threads)
         _core.orthonormalize(p_out, rank)
         _core.low_rank_fold(m_out, p_out, rank, q_out, threads)

@@ -189,7 +189,7 @@ class PowerSGD:
 
     def _room(self, n: int) -> Floats:
         spare = self._spare.get(n)
-        return spare.pop() if spare else _zeros(n)
+        return spare.pop() if spare else _room_for(n)
 
     def _factors(
         self, comm: Comm, found: list[_Matrix], flat: list[Floats], memories: list[Floats]
@@ -219,7 +219,7 @@ class PowerSGD:
             start = np.random.default_rng([self.seed, crc32(name.encode())])
             q = start.standard_normal(self.rank * columns, np.float32)
             matrix = self._matrices[name] = _Matrix(
-                rows, columns, _zeros(rows * columns), np.zeros(rows * self.rank, np.float32), q
+                rows, columns, _memory_of(0.0, rows * columns), np.zeros(rows * self.rank, np.float32), q
             )
         if (matrix.rows, matrix.columns) != (rows, columns):
             raise ValueError(
@@ -258,9 +258,7 @@ def _load_matrix(name: str, state: dict[str, Any], rank: int) -> _Matrix:
         if not all_finite(values):
             raise ValueError(f"{key!r} of {name!r} holds values that are not finite")
         arrays.append(values)
-    memory = _zeros(rows * columns)
-    memory[:] = arrays[0]
-    return _Matrix(rows, columns, memory, *arrays[1:])
+    return _Matrix(rows, columns, _memory_of(arrays[0], rows * columns), *arrays[1:])
 
 
 def _balance(m: _Matrix, rank: int) -> None:
@@ -276,11 +274,18 @@ def _balance(m: _Matrix, rank: int) -> None:
         np.ldexp(p, moved, out=p)
 
 
-def _zeros(n: int) -> Floats:
-    """Return zeros that begin on a line of the cache: what is written past the caches must."""
-    whole = np.zeros(n + 15, np.float32)
+def _room_for(n: int) -> Floats:
+    """Return float32[n] that begins on a line of the cache: what is written past the caches must."""
+    whole = np.empty(n + 15, np.float32)
     begin = -whole.ctypes.data % 64 // 4
     return whole[begin : begin + n]
+
+
+def _memory_of(values: Floats | float, n: int) -> Floats:
+    """Return float32[n] that holds values; zeros are written too, or the second step would pay for pages."""
+    memory = _room_for(n)
+    memory[:] = values
+    return memory
 
 
 def _pieces(sizes: list[int]) -> tuple[list[Floats], Floats]:
